@@ -1,0 +1,48 @@
+"""The processes that share one Postgres, each with a lease it renews."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from eventflow.store.pool import Connection
+
+BEAT: Final = """
+INSERT INTO node AS n (id, name, lease_until) VALUES ($1, $2, clock_timestamp() + $3::interval)
+ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
+"""
+
+COUNT_PEERS: Final = "SELECT count(*) FROM node WHERE id <> $1 AND lease_until > clock_timestamp()"
+
+
+async def beat(conn: Connection, node: UUID, name: str, lease: timedelta) -> int:
+    """Renew the node's lease; how many other nodes are alive."""
+    await conn.execute(BEAT, node, name, lease)
+    return int(await conn.fetchval(COUNT_PEERS, node))
+
+
+LEAVE: Final = """
+WITH gone AS (DELETE FROM node WHERE id = $1)
+UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting'
+WHERE owner = $1 AND state = 'running'
+"""
+
+
+async def leave(conn: Connection, node: UUID) -> None:
+    """A node that stops in order hands its partitions back at once."""
+    await conn.execute(LEAVE, node)
+
+
+FORGET: Final = """
+WITH dead AS (
+    DELETE FROM node WHERE lease_until < clock_timestamp() - $1::interval RETURNING id
+)
+SELECT count(pg_terminate_backend(a.pid))
+FROM dead JOIN pg_stat_activity AS a ON a.application_name = 'eventflow ' || dead.id::text
+"""
+
+
+async def forget_dead(conn: Connection, grace: timedelta) -> int:
+    """Delete nodes whose lease ended more than `grace` ago; end what backends they left behind."""
+    return int(await conn.fetchval(FORGET, grace))
