@@ -1,0 +1,169 @@
+"""The words of rule files: which there are, what may stand behind them, and which do not work yet.
+
+One table for reading (`Block.check_words`), for did-you-mean and for the JSON Schema of editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventflow.matching.rule import OnError
+from eventflow.rulefile.units import DURATION, NAME
+from eventflow.workflow.definition import ParamType
+
+Schema = Mapping[str, Any]
+"""A fragment of JSON Schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one kind of object. `later` are words of the language that are refused for now."""
+
+    now: Mapping[str, Schema]
+    later: frozenset[str] = frozenset()
+    required: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = field(default=())
+    """At least one of these must be there."""
+
+
+def _text(description: str) -> Schema:
+    return {"type": "string", "description": description}
+
+
+def _texts(description: str) -> Schema:
+    return {
+        "description": description,
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    }
+
+
+def _duration(description: str) -> Schema:
+    return {"type": "string", "pattern": f"^{DURATION.pattern}$", "description": description}
+
+
+def _named(of: str, description: str) -> Schema:
+    return {
+        "description": description,
+        "anyOf": [
+            {"type": "null"},
+            {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+                "additionalProperties": {"$ref": f"#/$defs/{of}"},
+            },
+        ],
+    }
+
+
+_INPUTS: Schema = {
+    "type": "object",
+    "description": "Values by name; text may hold ${CEL}, and text that is one hole keeps the value's type.",
+}
+
+FILE = Words(
+    {
+        "sources": _named("source", "Where events come from, by name."),
+        "workflows": _named("workflow", "What runs, by name."),
+        "rules": _named("rule", "What starts when, by name."),
+    }
+)
+
+RULE = Words(
+    {
+        "from": _texts("A source, or a list of sources; absent: any source."),
+        "match": {"type": "object", "minProperties": 1, "description": "Conditions by path; all must hold."},
+        "where": _text("CEL over `event`, asked last."),
+        "run": _text("The workflow to start."),
+        "with": _INPUTS,
+        "emit": _text("The type of the event to emit; `with` is its data."),
+        "mode": {"const": "live", "description": "live"},
+        "priority": {"type": "integer", "minimum": 0, "maximum": 9, "description": "Higher runs first; 0."},
+        "reentry": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 16,
+            "description": "How often the rule may stand in its own causal chain; 0.",
+        },
+        "on_error": {"enum": [str(one) for one in OnError], "description": "When `where` ends in an error."},
+        "owner": _text("Who answers for the rule."),
+        "tags": _texts("Words to find the rule by."),
+        "description": _text("What the rule is for."),
+    },
+    later=frozenset(
+        "when batch debounce throttle concurrency delay time lateness on_change on_incomplete require".split()
+    ),
+    any_of=("run", "emit"),
+)
+
+WHEN = frozenset(
+    "all any sequence count sum distinct min max absent key within every need consume reaches or_after"
+    " timezone after by days calendar grace keys from match where members".split()
+)
+"""The words below `when`; none works yet, but a misspelt one is still named."""
+
+SOURCE = Words({"connector": _text("The kind of source: file, webhook, ...")}, required=("connector",))
+
+LATER_CONNECTORS = frozenset({"kafka", "postgres_cdc", "s3", "schedule", "sql_watermark"})
+
+WORKFLOW = Words(
+    {
+        "params": {
+            "type": "object",
+            "description": "The type of every parameter, by name.",
+            "additionalProperties": {
+                "anyOf": [{"enum": [str(one) for one in ParamType]}, {"$ref": "#/$defs/param"}]
+            },
+        },
+        "tasks": {
+            "type": "object",
+            "minProperties": 1,
+            "description": "The tasks, by name.",
+            "additionalProperties": {"$ref": "#/$defs/task"},
+        },
+    },
+    required=("tasks",),
+)
+
+PARAM = Words(
+    {
+        "type": {"enum": [str(one) for one in ParamType], "description": "The parameter's type."},
+        "default": {"description": "The value where none is given; without it one must be given."},
+    },
+    required=("type",),
+)
+
+TASK = Words(
+    {
+        "python": _text("module:function, looked up in the rule set's folder first."),
+        "shell": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+            "description": "A program and its arguments; no shell reads them.",
+        },
+        "with": _INPUTS,
+        "after": _texts("The tasks that must have succeeded before."),
+        "retry": {"$ref": "#/$defs/retry"},
+        "timeout": _duration("The longest one attempt may take."),
+    },
+    later=frozenset({"sql", "http", "workflow", "kafka", "ray", "on_success", "on_failure", "pool", "resources"}),
+    any_of=("python", "shell"),
+)
+
+RETRY = Words(
+    {
+        "attempts": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "Tries in all."},
+        "backoff": _duration("The wait before the second try; it doubles, with jitter."),
+    }
+)
+
+DEFINITIONS: Mapping[str, Words] = {
+    "source": SOURCE,
+    "workflow": WORKFLOW,
+    "param": PARAM,
+    "task": TASK,
+    "retry": RETRY,
+    "rule": RULE,
+}
