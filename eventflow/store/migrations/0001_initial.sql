@@ -195,6 +195,7 @@ CREATE TABLE dead_letter (
     run_id     uuid,
     task       text,
     raw        bytea NOT NULL,           -- what arrived, byte for byte
+    edited     bytea,                    -- what a replay sends in instead, where a person changed it
     attributes bytea,                    -- JSON: the event's other attributes, to send it in again
     attempts   integer NOT NULL DEFAULT 1,
     replays    integer NOT NULL DEFAULT 0,
