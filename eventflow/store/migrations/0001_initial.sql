@@ -150,6 +150,7 @@ CREATE TABLE task_run (
     priority    smallint NOT NULL DEFAULT 0,
     due         timestamptz NOT NULL,    -- not before
     attempt     integer NOT NULL DEFAULT 0,
+    failures    integer NOT NULL DEFAULT 0,  -- tries that used up an attempt of `retry`; crashes and hand-backs do not
     crashes     integer NOT NULL DEFAULT 0,
     worker      uuid,
     lease_until timestamptz,
