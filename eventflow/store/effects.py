@@ -77,34 +77,33 @@ async def write_events(
 WRITE: Final = """
 WITH counted AS (
     INSERT INTO source_partition AS p (source, partition, taken, duplicates, last_event)
-    SELECT $1, $2, $3, $4, $5 WHERE $3 + $4 > 0
+    SELECT $1, $2, $3, 0, $4 WHERE $3 > 0
     ON CONFLICT (source, partition) DO UPDATE
-    SET taken = p.taken + excluded.taken, duplicates = p.duplicates + excluded.duplicates,
-        last_event = excluded.last_event
+    SET taken = p.taken + excluded.taken, last_event = excluded.last_event
 ), fired AS (
     INSERT INTO firing (id, rule, revision, state, event_uid, run_id, replayof, at)
-    SELECT t.id, t.rule, $6, 'admitted', t.event_uid, t.run_id, t.replayof, $5
-    FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::uuid[], $11::uuid[])
+    SELECT t.id, t.rule, $5, 'admitted', t.event_uid, t.run_id, t.replayof, $4
+    FROM unnest($6::uuid[], $7::text[], $8::uuid[], $9::uuid[], $10::uuid[])
         AS t(id, rule, event_uid, run_id, replayof)
 ), started AS (
     INSERT INTO run (id, workflow, revision, rule, firing_id, event_uid, state, params, lineage, priority, created)
-    SELECT t.id, t.workflow, $6, t.rule, t.firing_id, t.event_uid, 'running', t.params, t.lineage, t.priority, $5
-    FROM unnest($12::uuid[], $13::text[], $14::text[], $15::uuid[], $16::uuid[], $17::bytea[], $18::bytea[], $19::smallint[])
+    SELECT t.id, t.workflow, $5, t.rule, t.firing_id, t.event_uid, 'running', t.params, t.lineage, t.priority, $4
+    FROM unnest($11::uuid[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::bytea[], $17::bytea[], $18::smallint[])
         AS t(id, workflow, rule, firing_id, event_uid, params, lineage, priority)
 ), readied AS (
     INSERT INTO task_run (run_id, task, state, priority, due)
-    SELECT t.run_id, t.task, 'ready', t.priority, $5
-    FROM unnest($20::uuid[], $21::text[], $22::smallint[]) AS t(run_id, task, priority)
+    SELECT t.run_id, t.task, 'ready', t.priority, $4
+    FROM unnest($19::uuid[], $20::text[], $21::smallint[]) AS t(run_id, task, priority)
 ), dead AS (
     INSERT INTO dead_letter (id, stage, reason, source, partition, position, event_uid, rule, raw, attributes, created)
-    SELECT t.id, t.stage, t.reason, t.source, $2, t.position, t.event_uid, t.rule, t.raw, t.attributes, $5
-    FROM unnest($23::uuid[], $24::text[], $25::text[], $26::text[], $27::bytea[], $28::uuid[], $29::text[], $30::bytea[], $31::bytea[])
+    SELECT t.id, t.stage, t.reason, t.source, $2, t.position, t.event_uid, t.rule, t.raw, t.attributes, $4
+    FROM unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::bytea[], $27::uuid[], $28::text[], $29::bytea[], $30::bytea[])
         AS t(id, stage, reason, source, position, event_uid, rule, raw, attributes)
 ), sent AS (
-    INSERT INTO outbox (event) SELECT * FROM unnest($32::bytea[])
+    INSERT INTO outbox (event) SELECT * FROM unnest($31::bytea[])
 )
 INSERT INTO rule_counter AS c (rule, name, value)
-SELECT * FROM unnest($33::text[], $34::text[], $35::bigint[]) AS t(rule, name, value) ORDER BY rule, name
+SELECT * FROM unnest($32::text[], $33::text[], $34::bigint[]) AS t(rule, name, value) ORDER BY rule, name
 ON CONFLICT (rule, name) DO UPDATE SET value = c.value + excluded.value
 """
 
@@ -148,18 +147,17 @@ async def write(
     roots: Rooted,
     broken: Sequence[tuple[Broken, UUID]] = (),
     taken: int = 0,
-    duplicates: int = 0,
     replayof: UUID | None = None,
 ) -> None:
     """Write firings, runs with their first tasks, emits, dead letters and counters of one batch.
 
-    `taken` counts the records that are new (broken ones included), `duplicates` those that were not.
+    `taken` counts the records that are new, broken ones included.
     """
     started = [(new_uid() if f.start else None, f) for f in decision.firings]
     runs = [(run_id, f) for run_id, f in started if run_id is not None]
     await conn.execute(
         WRITE,
-        source, partition, taken, duplicates, now, revision,
+        source, partition, taken, now, revision,
         *_columns(((f.id, f.rule.name, f.taken.uid, run_id, replayof) for run_id, f in started), 5),
         *_columns((_run(run_id, f) for run_id, f in runs), 8),
         *_columns(
@@ -181,3 +179,14 @@ def _run(run_id: UUID, firing: Firing) -> tuple[Any, ...]:
         run_id, start.workflow, firing.rule.name, firing.id, firing.taken.uid,
         encode_json(start.params), _encode(start.lineage), start.priority,
     )  # fmt: skip
+
+
+COUNT_DUPLICATES: Final = """
+INSERT INTO source_partition AS p (source, partition, duplicates) VALUES ($1, $2, $3)
+ON CONFLICT (source, partition) DO UPDATE SET duplicates = p.duplicates + excluded.duplicates
+"""
+
+
+async def count_duplicates(conn: Connection, source: str, partition: str, repeated: int) -> None:
+    """Records that were taken in before are not taken again, but they are counted."""
+    await conn.execute(COUNT_DUPLICATES, source, partition, repeated)

@@ -36,6 +36,19 @@ async def batch_transaction(conn: Connection) -> AsyncIterator[None]:
     await conn.execute("COMMIT")
 
 
+@asynccontextmanager
+async def savepoint(conn: Connection) -> AsyncIterator[None]:
+    """Undo only this block when it raises; the transaction around it goes on."""
+    await conn.execute("SAVEPOINT piece")
+    try:
+        yield
+    except BaseException:
+        if not conn.is_closed():
+            await conn.execute("ROLLBACK TO piece; RELEASE piece")
+        raise
+    await conn.execute("RELEASE piece")
+
+
 ADVANCE: Final = """
 UPDATE source_partition
 SET cursor = coalesce($6, cursor), version = version + 1, batch_id = $7,

@@ -130,3 +130,14 @@ WHERE p.owner IS NULL AND p.state IN ('waiting', 'running')
 async def report(conn: Connection, source: str, partition: str, state: str, message: str | None) -> None:
     """Say in `sources` why nobody reads the partition; says nothing over an owner."""
     await conn.execute(REPORT, source, partition, state, message)
+
+
+STOP: Final = """
+UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'stopped', message = $4
+WHERE source = $1 AND partition = $2 AND owner = $3
+"""
+
+
+async def stop(conn: Connection, source: str, partition: str, node: UUID, message: str) -> None:
+    """Stop a partition that this node has claimed: it goes on only when a person says so."""
+    await conn.execute(STOP, source, partition, node, message)

@@ -1,0 +1,78 @@
+"""Rule sets by revision, compiled once per process, and the folders their Python code runs from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from eventflow.rulefile.load import load
+from eventflow.rulefile.ruleset import RuleSet
+from eventflow.source import Source
+from eventflow.store import rulesets
+from eventflow.store.pool import Pool
+from eventflow.workflow.definition import Workflow
+
+
+class Revisions:
+    """The current rule set, and those that older runs are pinned to.
+
+    `current` is what batches match with; a batch that finds it replaced calls `refresh` and runs again.
+    """
+
+    def __init__(self, pool: Pool, connectors: Mapping[str, type[Source]], code_root: Path) -> None:
+        self._pool = pool
+        self._connectors = connectors
+        self._code_root = code_root
+        self._compiled: dict[int, RuleSet] = {}
+        self._lock = asyncio.Lock()
+        self.current: RuleSet = load({}, folder=code_root, connectors=connectors)
+
+    async def refresh(self) -> RuleSet:
+        """Read which revision is current, compile it where it is new, and make it `current`."""
+        async with self._pool.acquire() as conn:
+            revision = await rulesets.current_revision(conn)
+        if revision != self.current.revision:
+            self.current = await self.get(revision)
+        return self.current
+
+    async def get(self, revision: int) -> RuleSet:
+        """A revision in its compiled form. Compiling runs in a thread; the loop goes on."""
+        async with self._lock:
+            if revision not in self._compiled:
+                async with self._pool.acquire() as conn:
+                    stored = await rulesets.read(conn, revision)
+                self._compiled[revision] = await asyncio.to_thread(
+                    load, stored.files, folder=stored.folder, connectors=self._connectors, revision=revision
+                )
+            return self._compiled[revision]
+
+    async def workflow(self, revision: int, name: str) -> Workflow:
+        """The definition that runs of `revision` are pinned to."""
+        return (await self.get(revision)).workflows[name]
+
+    async def code_folder(self, revision: int) -> Path:
+        """A folder with exactly this revision's Python files, unpacked once per code version."""
+        ruleset = await self.get(revision)
+        folder = self._code_root / ruleset.code_version
+        if not folder.exists():
+            await asyncio.to_thread(_unpack, ruleset.code_files, folder)
+        return folder
+
+
+def _unpack(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files beside `folder` and rename: another process may be doing the same."""
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        target = partial / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(partial)

@@ -1,0 +1,278 @@
+"""`eventflow serve`: everything in one process, put together here and nowhere else.
+
+Start: Postgres, schema, rule set, then sources, workers, HTTP and maintenance, one task each. Stop: no new
+requests, no new batches, running tasks get the grace period, leases are handed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from eventflow.api.app import App
+from eventflow.api.server import serve_http
+from eventflow.embedded import Embedded
+from eventflow.errors import RuleSetError
+from eventflow.event import new_uid
+from eventflow.ingest import Ingest
+from eventflow.maintenance import Maintenance
+from eventflow.revisions import Revisions
+from eventflow.rulefile.connectors import find_connectors
+from eventflow.rulefile.folder import read_folder, set_folder
+from eventflow.rulefile.load import load
+from eventflow.settings import Settings
+from eventflow.sources import Sources
+from eventflow.store import nodes, ownership, rulesets
+from eventflow.store.failures import is_disconnect
+from eventflow.store.migrate import migrate
+from eventflow.store.pool import Pool, check_server, connect, connect_once
+from eventflow.store.signals import Signal, Signals
+from eventflow.worker.worker import Worker
+
+log = structlog.get_logger()
+
+POLL_SECONDS: Final = 1.0
+"""The net behind every signal."""
+
+Step = Callable[[], Awaitable[None]]
+
+
+async def forever(name: str, step: Step) -> None:
+    """Run `step` again and again, through everything it raises: logged once, then a pause.
+
+    Every loop of the process runs in here, so that a lost connection or a bug in one of them stops
+    none of the others.
+    """
+    while True:
+        try:
+            await step()
+        except Exception as error:
+            if is_disconnect(error):
+                log.warning("postgres_away", loop=name, error=repr(error))
+                await asyncio.sleep(0.2)
+            else:
+                log.exception("loop_failed", loop=name)
+                await asyncio.sleep(1.0)
+
+
+@asynccontextmanager
+async def postgres(settings: Settings) -> AsyncIterator[tuple[str, Embedded | None]]:
+    """The URL of the database: the one that is set, or the embedded one, started where it does not run."""
+    if settings.database_url:
+        yield settings.database_url, None
+        return
+    async with Embedded(settings.data) as embedded:
+        yield embedded.url, embedded
+
+
+async def prepare(url: str, settings: Settings) -> None:
+    """Refuse a server that may lose what it acknowledged; bring the schema up to date."""
+    conn = await connect_once(url)
+    try:
+        await check_server(conn, allow_unsafe=settings.allow_unsafe_durability)
+        for name in await migrate(conn):
+            log.info("migrated", migration=name)
+    finally:
+        await conn.close()
+
+
+async def apply_folder(pool: Pool, path: Path, *, take_over: bool) -> rulesets.Applied:
+    """Load the rule set at `path` and make it the current one, all or nothing.
+
+    Raises `RuleSetError` where it does not load, `UsageError` where the database holds somebody else's.
+    """
+    files = await asyncio.to_thread(read_folder, path)
+    folder = set_folder(path).resolve()
+    ruleset = await asyncio.to_thread(load, files, folder=folder, connectors=find_connectors())
+    origin = f"{socket.gethostname()}:{path.resolve()}"
+    async with pool.acquire() as conn:
+        return await rulesets.apply(
+            conn, files, folder=folder, origin=origin, code_version=ruleset.code_version, take_over=take_over
+        )
+
+
+class Service:
+    """The parts of one running node."""
+
+    def __init__(self, settings: Settings, url: str, pool: Pool, node: UUID, embedded: Embedded | None) -> None:
+        self._settings = settings
+        self._url = url
+        self._pool = pool
+        self._node = node
+        self._embedded = embedded
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._signals = Signals(str(node))
+        self._revisions = Revisions(pool, find_connectors(), settings.data / "code")
+        self._app = App()
+        self._ingest = Ingest(pool, settings.lease, self._revisions, self._signals)
+        self._worker = Worker(
+            pool,
+            node=node,
+            workflow_of=self._revisions.workflow,
+            code_folder=self._revisions.code_folder,
+            lease=settings.lease,
+            wake=self._signals.event(Signal.tasks),
+            wanted=self._wanted,
+            announce=lambda: self._signals.send(Signal.outbox),
+        )
+        self._maintenance = Maintenance(pool, settings.lease, settings.retention)
+
+    def _wanted(self, event_type: str) -> bool:
+        """Does any rule ask for this type of eventflow's own events? If none does, a run's end only counts."""
+        return self._revisions.current.wants(event_type)
+
+    async def run(self, path: Path | None, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain within the grace period."""
+        await self._beat_once()
+        await self._revisions.refresh()
+        async with asyncio.TaskGroup() as loops:
+            sources = Sources(
+                self._pool, self._node, self._settings.lease, self._ingest, self._signals, self._app, loops
+            )
+            running = [
+                loops.create_task(forever(name, step))
+                for name, step in self._steps(sources, path).items()
+            ]
+            worker = loops.create_task(forever("worker", self._worker.run))
+            http = serve_http(self._app, self._settings.http_host, self._settings.http_port, explicit=self._settings.http_explicit)
+            async with http as server:
+                log.info("serving", url=server.url, node=str(self._node))
+                await stop.wait()
+                log.info("stopping", grace_seconds=self._settings.grace.total_seconds())
+            await sources.stop()
+            await self._worker.drain(self._settings.grace)
+            for task in (worker, *running):
+                task.cancel()
+        async with self._pool.acquire() as conn:
+            await nodes.leave(conn, self._node)
+
+    def _steps(self, sources: Sources, path: Path | None) -> dict[str, Step]:
+        async def reconcile() -> None:
+            await sources.reconcile((await self._revisions.refresh()).sources)
+            self._app.ready = True
+            news = self._signals.event(Signal.ruleset)
+            await _wait(news, POLL_SECONDS)
+            news.clear()
+
+        steps: dict[str, Step] = {
+            "sources": reconcile,
+            "outbox": self._ingest.run_outbox,
+            "heartbeat": self._beat,
+            "signals": self._listen,
+            "maintenance": self._maintenance.run,
+        }
+        if path is not None:
+            steps["watch"] = Watcher(path, self._pool, self._signals).run
+        if self._embedded is not None:
+            steps["postgres"] = self._keep_postgres
+        return steps
+
+    async def _beat_once(self) -> None:
+        async with self._pool.acquire() as conn:
+            self._signals.peers = await nodes.beat(conn, self._node, self._name, self._settings.lease)
+            await ownership.renew(conn, self._node, self._settings.lease)
+
+    async def _beat(self) -> None:
+        """Renew the leases of this node and its partitions three times per lease."""
+        await self._beat_once()
+        await asyncio.sleep(self._settings.lease.total_seconds() / 3)
+
+    async def _listen(self) -> None:
+        conn = await connect_once(self._url, node=self._node)
+        try:
+            await self._signals.run(conn)
+        finally:
+            await conn.close(timeout=1)
+
+    async def _keep_postgres(self) -> None:
+        """The embedded server is started again by whoever notices first that it is gone."""
+        assert self._embedded is not None
+        await self._embedded.ensure_running()
+        await asyncio.sleep(0.5)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+class Watcher:
+    """Applies the folder again when its files have changed and then stayed the same for a look.
+
+    A set that does not load changes nothing: the problems are logged, the last good one goes on.
+    """
+
+    def __init__(self, path: Path, pool: Pool, signals: Signals) -> None:
+        self._path = path
+        self._pool = pool
+        self._signals = signals
+        self._applied: str | None = None
+        self._seen: str | None = None
+
+    async def run(self) -> None:
+        """Look once a second, or less often where looking itself takes long."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            digest = rulesets.digest_of(await asyncio.to_thread(read_folder, self._path))
+            if digest == self._seen and digest != self._applied:
+                if self._applied is not None:
+                    await self._apply()
+                self._applied = digest
+            self._seen = digest
+        except RuleSetError as error:
+            log.error("ruleset_refused", path=str(self._path), problems=[str(p) for p in error.problems])
+        await asyncio.sleep(max(POLL_SECONDS, 50 * (loop.time() - started)))
+
+    async def _apply(self) -> None:
+        applied = await apply_folder(self._pool, self._path, take_over=False)
+        if applied.changed:
+            log.info("ruleset_applied", path=str(self._path), revision=applied.revision)
+            self._signals.send(Signal.ruleset)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM or SIGINT: drain. A second one: exit at once."""
+
+    def heard(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heard, number)
+
+
+async def serve(settings: Settings, path: Path | None, *, take_over: bool) -> None:
+    """Run a node until it is told to stop. Raises `UsageError` for what a person must mend first."""
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    node = new_uid()
+    async with postgres(settings) as (url, embedded):
+        await prepare(url, settings)
+        pool = await connect(
+            url, node=node, size=30, idle_in_transaction=settings.lease * 2 / 3
+        )
+        try:
+            if path is not None:
+                applied = await apply_folder(pool, path, take_over=take_over)
+                log.info("ruleset_applied", path=str(path), revision=applied.revision)
+            await Service(settings, url, pool, node, embedded).run(path, stop)
+        finally:
+            try:
+                await asyncio.wait_for(pool.close(), timedelta(seconds=2).total_seconds())
+            except (TimeoutError, OSError):
+                pool.terminate()

@@ -1,0 +1,65 @@
+"""Waking each other: an `asyncio.Event` inside the process, one coalesced NOTIFY across processes.
+
+NOTIFY goes out after COMMIT from a connection of its own: inside every transaction it serialises commits
+on one global lock and halves their rate. It carries no data and may be lost; slow polling is the net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Final
+
+from eventflow.store.pool import Connection
+
+
+class Signal(StrEnum):
+    """What there may be news of."""
+
+    tasks = "tasks"
+    outbox = "outbox"
+    ruleset = "ruleset"
+
+
+NOTIFY: Final = "SELECT pg_notify('eventflow', t.name || ' ' || $2) FROM unnest($1::text[]) AS t(name)"
+
+
+class Signals:
+    """The three events of this process, and their way to the other ones.
+
+    `peers` is how many other nodes are alive; with none, nothing is sent.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._events = {signal: asyncio.Event() for signal in Signal}
+        self._pending: set[Signal] = set()
+        self._to_send = asyncio.Event()
+        self.peers = 0
+
+    def event(self, signal: Signal) -> asyncio.Event:
+        """Set when there is news; whoever acts on it clears it first."""
+        return self._events[signal]
+
+    def send(self, signal: Signal) -> None:
+        """There is news: wake this process now and the others soon. Never blocks."""
+        self._events[signal].set()
+        if self.peers:
+            self._pending.add(signal)
+            self._to_send.set()
+
+    async def run(self, conn: Connection) -> None:
+        """Listen and send on this connection until it breaks; whatever was missed is polled for."""
+        await conn.add_listener("eventflow", self._heard)
+        for event in self._events.values():
+            event.set()
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            pending, self._pending = self._pending, set()
+            await conn.execute(NOTIFY, sorted(pending), self._node)
+
+    def _heard(self, _conn: Connection, _pid: int, _channel: str, payload: str) -> None:
+        name, _, sender = payload.partition(" ")
+        if sender != self._node and name in Signal.__members__:
+            self._events[Signal(name)].set()
