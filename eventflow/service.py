@@ -22,7 +22,7 @@ import structlog
 from eventflow.api.app import App
 from eventflow.api.server import serve_http
 from eventflow.embedded import Embedded
-from eventflow.errors import RuleSetError
+from eventflow.errors import UsageError
 from eventflow.event import new_uid
 from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
@@ -218,7 +218,7 @@ class Watcher:
         self._path = path
         self._pool = pool
         self._signals = signals
-        self._applied: str | None = None
+        self._tried: str | None = None
         self._seen: str | None = None
 
     async def run(self) -> None:
@@ -227,13 +227,12 @@ class Watcher:
         started = loop.time()
         try:
             digest = rulesets.digest_of(await asyncio.to_thread(read_folder, self._path))
-            if digest == self._seen and digest != self._applied:
-                if self._applied is not None:
-                    await self._apply()
-                self._applied = digest
+            if digest == self._seen and digest != self._tried:
+                self._tried = digest
+                await self._apply()
             self._seen = digest
-        except RuleSetError as error:
-            log.error("ruleset_refused", path=str(self._path), problems=[str(p) for p in error.problems])
+        except UsageError as error:
+            log.error("ruleset_refused", path=str(self._path), reason=str(error))
         await asyncio.sleep(max(POLL_SECONDS, 50 * (loop.time() - started)))
 
     async def _apply(self) -> None:

@@ -210,7 +210,12 @@ class Sources:
         for reading in readings:
             for partition in reading.partitions:
                 row = held.get((reading.spec.name, partition))
-                if partition in reading.tasks or not reading.ready():
+                if partition in reading.tasks:
+                    if row and row.owner != self._node:
+                        # This process was stopped past its lease: no batch of it can commit any more.
+                        reading.tasks[partition].cancel()
+                    continue
+                if not reading.ready():
                     continue
                 if row and (row.state in ("paused", "stopped") or (row.leased and row.owner != self._node)):
                     reading.free_since.pop(partition, None)
