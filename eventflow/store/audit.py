@@ -1,0 +1,126 @@
+"""The books: everything that was ever taken in is still there, and has exactly one class.
+
+    taken = matched + open + late + dead + unmatched + retired
+
+`taken` is raised in the transaction that writes an event or a broken record, so a row that is lost
+afterwards, in whatever way, leaves a gap that `missing` shows. Classes: dead > matched > open > late >
+unmatched; an event with a dead letter is dead whatever else it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+
+from eventflow.store.pool import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One source, all its partitions together.
+
+    `taken` is the counter; `matched` to `unmatched` are rows, each event or broken record in one of them;
+    `retired` went with retention.
+    `present` and `removed` are items of the ledger, None for a source that keeps none.
+    """
+
+    source: str
+    taken: int
+    matched: int
+    open: int
+    late: int
+    dead: int
+    unmatched: int
+    retired: int
+    duplicates: int
+    present: int | None
+    removed: int | None
+    last_event: datetime | None
+
+    @property
+    def missing(self) -> int:
+        """Rows that are gone (below zero: rows that nothing took in). 0 where the books balance."""
+        rows = self.matched + self.open + self.late + self.dead + self.unmatched
+        return self.taken - self.retired - rows
+
+
+# A broken record became a dead letter and never an event: its letter has no event_uid.
+BALANCES: Final[LiteralString] = """
+WITH dead_event AS (
+    SELECT DISTINCT event_uid AS uid FROM dead_letter WHERE event_uid IS NOT NULL
+), event_rows AS (
+    SELECT e.source,
+           count(*) FILTER (WHERE d.uid IS NULL AND e.class = 'm') AS matched,
+           count(*) FILTER (WHERE d.uid IS NULL AND e.class = 'o') AS open,
+           count(*) FILTER (WHERE d.uid IS NULL AND e.class = 'l') AS late,
+           count(*) FILTER (WHERE d.uid IS NULL AND e.class = 'u') AS unmatched,
+           count(d.uid) AS dead
+    FROM event AS e
+    LEFT JOIN dead_event AS d ON d.uid = e.uid
+    GROUP BY e.source
+), broken_rows AS (
+    SELECT source, count(*) AS dead
+    FROM dead_letter
+    WHERE stage = 'decode' AND event_uid IS NULL AND source IS NOT NULL
+    GROUP BY source
+), counters AS (
+    SELECT source, sum(taken)::bigint AS taken, sum(retired)::bigint AS retired,
+           sum(duplicates)::bigint AS duplicates, max(last_event) AS last_event
+    FROM source_partition
+    GROUP BY source
+), ledger AS (
+    SELECT source, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE NOT present) AS removed
+    FROM mark
+    GROUP BY source
+)
+SELECT source,
+       coalesce(c.taken, 0) AS taken, coalesce(e.matched, 0) AS matched, coalesce(e.open, 0) AS open,
+       coalesce(e.late, 0) AS late, coalesce(e.dead, 0) + coalesce(b.dead, 0) AS dead,
+       coalesce(e.unmatched, 0) AS unmatched, coalesce(c.retired, 0) AS retired,
+       coalesce(c.duplicates, 0) AS duplicates, l.present, l.removed, c.last_event
+FROM counters AS c
+FULL JOIN event_rows AS e USING (source)
+FULL JOIN broken_rows AS b USING (source)
+FULL JOIN ledger AS l USING (source)
+ORDER BY source
+"""
+
+
+async def balances(conn: Connection) -> list[Balance]:
+    """The books of every source, by name, as of one moment: one statement sees one snapshot.
+
+    Holds while events are taken in: a counter and its rows are committed together.
+    """
+    return [Balance(**dict(row.items())) for row in await conn.fetch(BALANCES)]
+
+
+ORPHANS: Final[LiteralString] = """
+SELECT (SELECT count(*) FROM firing AS f
+        WHERE f.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM run AS r WHERE r.id = f.run_id)) AS runs,
+       (SELECT count(*) FROM run AS r
+        WHERE r.firing_id IS NOT NULL AND NOT EXISTS (SELECT FROM firing AS f WHERE f.id = r.firing_id)) AS firings,
+       (SELECT count(*) FROM event AS e
+        WHERE e.class = 'm' AND NOT EXISTS (SELECT FROM firing AS f WHERE f.event_uid = e.uid)
+          AND NOT EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid)) AS matches
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Rows whose other half is gone: 0 each in a sound database.
+
+    `runs`: firings whose run is missing; `firings`: runs whose firing is missing; `matches`: events that
+    count as matched but set off nothing.
+    """
+
+    runs: int
+    firings: int
+    matches: int
+
+
+async def orphans(conn: Connection) -> Orphans:
+    """Look for lost firings and runs, which no counter counts."""
+    row = await conn.fetchrow(ORPHANS)
+    assert row is not None
+    return Orphans(row["runs"], row["firings"], row["matches"])

@@ -1,0 +1,234 @@
+"""Dead letters as a person handles them: list, read, edit, discard; and the lock that a replay holds.
+
+States: open -> replayed | discarded. A letter keeps the bytes that arrived whatever is done with it; an
+edit stands beside them. Every change locks the row first, so of two people at once the second sees what
+the first did. `eventflow.replay` sends letters in again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from eventflow.errors import EventflowError, UsageError
+from eventflow.event import JSON, decode_json
+from eventflow.store.effects import Attributes, decode_attributes
+from eventflow.store.pool import Connection, Row
+from eventflow.store.views.events import View, select, uid_range
+
+
+class Stage(StrEnum):
+    """Where on its way the letter died."""
+
+    decode = "decode"
+    match = "match"
+    start = "start"
+    task = "task"
+    run = "run"
+
+
+class LetterState(StrEnum):
+    """What a person has done with it."""
+
+    open = "open"
+    replayed = "replayed"
+    discarded = "discarded"
+
+
+class LetterNotOpen(EventflowError):
+    """Somebody has replayed or discarded the letter already."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """One row, locked by the transaction that read it. `raw` is what a replay sends: the edit where there is one.
+
+    `replays` counts the replays so far: the next one's generation is one more.
+    """
+
+    id: UUID
+    stage: Stage
+    state: LetterState
+    reason: str
+    source: str | None
+    position: JSON
+    event_uid: UUID | None
+    rule: str | None
+    run_id: UUID | None
+    raw: bytes
+    was_edited: bool
+    attributes: Attributes
+    replays: int
+
+
+LIST: Final[LiteralString] = """
+SELECT d.id, d.created, d.stage, d.state, d.source, d.partition, d.rule, d.run_id, d.task,
+       d.event_uid, e.id AS event, d.reason, d.attempts, d.replays, d.edited IS NOT NULL AS edited, d.resolved
+FROM (
+    SELECT * FROM dead_letter
+    WHERE ($1::text IS NULL OR state = $1)
+      AND ($2::text IS NULL OR stage = $2)
+      AND ($3::text IS NULL OR rule = $3)
+      AND ($4::text IS NULL OR source = $4)
+      AND ($5::timestamptz IS NULL OR created >= $5)
+    ORDER BY created DESC, id DESC
+    LIMIT $6
+) AS d
+LEFT JOIN event AS e ON e.uid = d.event_uid
+ORDER BY d.created DESC, d.id DESC
+"""
+
+
+async def letters(
+    conn: Connection,
+    *,
+    state: LetterState | None = LetterState.open,
+    stage: Stage | None = None,
+    rule: str | None = None,
+    source: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
+) -> View:
+    """Dead letters without their bytes, newest first. `state=None`: whatever was done with them."""
+    return await select(conn, LIST, state, stage, rule, source, since, limit)
+
+
+OPEN_IDS: Final[LiteralString] = """
+SELECT id
+FROM dead_letter
+WHERE state = 'open'
+  AND ($1::text IS NULL OR stage = $1)
+  AND ($2::text IS NULL OR rule = $2)
+  AND ($3::text IS NULL OR source = $3)
+  AND ($4::timestamptz IS NULL OR created >= $4)
+ORDER BY created, id
+LIMIT $5
+"""
+
+
+async def open_ids(
+    conn: Connection,
+    *,
+    stage: Stage | None = None,
+    rule: str | None = None,
+    source: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
+) -> list[UUID]:
+    """The open letters in the order they were made, which is the order to replay them in."""
+    return [row["id"] for row in await conn.fetch(OPEN_IDS, stage, rule, source, since, limit)]
+
+
+FIND: Final[LiteralString] = "SELECT id FROM dead_letter WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 6"
+
+
+async def find_letter(conn: Connection, name: str) -> UUID:
+    """The letter whose id is, or alone begins with, `name`. Raises `UsageError` where there is none, or several."""
+    span = uid_range(name)
+    found = await conn.fetch(FIND, *span) if span else []
+    if len(found) == 1:
+        return found[0]["id"]
+    if not found:
+        raise UsageError(
+            f"no dead letter {name!r}: give its id or the beginning of it; `eventflow dlq --state all` lists them"
+        )
+    some = ", ".join(str(row["id"]) for row in found[:5])
+    raise UsageError(f"{name!r} begins the ids of more than one dead letter: {some}; give more of it")
+
+
+SHOW: Final[LiteralString] = """
+SELECT d.id, d.stage, d.state, d.reason, d.created, d.attempts, d.replays, d.resolved,
+       d.source, d.partition, d.position, d.event_uid, e.id AS event, d.rule, d.firing_id, d.run_id, d.task,
+       d.attributes, d.raw, d.edited
+FROM dead_letter AS d
+LEFT JOIN event AS e ON e.uid = d.event_uid
+WHERE d.id = $1
+"""
+
+
+async def show(conn: Connection, letter_id: UUID) -> dict[str, Any]:
+    """Everything about one letter that exists; `position` and `attributes` decoded, `raw` and `edited` bytes."""
+    found = await select(conn, SHOW, letter_id)
+    if not found:
+        raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
+    letter = found[0]
+    for name in ("position", "attributes"):
+        letter[name] = None if letter[name] is None else decode_json(letter[name])
+    return letter
+
+
+LOCK: Final[LiteralString] = """
+SELECT id, stage, state, reason, source, position, event_uid, rule, run_id, raw, edited, attributes,
+       replays, resolved
+FROM dead_letter
+WHERE id = $1
+FOR UPDATE
+"""
+
+
+async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> StoredLetter:
+    """The letter, locked until the caller's transaction ends. It must be open, or with `again` at least kept.
+
+    Waits for whoever else has it locked and then sees what they did. Raises `LetterNotOpen`.
+    """
+    row = await conn.fetchrow(LOCK, letter_id)
+    if row is None:
+        raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
+    state = LetterState(row["state"])
+    if state is LetterState.discarded or (state is LetterState.replayed and not again):
+        raise LetterNotOpen(_what_was_done(row, state))
+    position, edited = row["position"], row["edited"]
+    return StoredLetter(
+        id=row["id"], stage=Stage(row["stage"]), state=state, reason=row["reason"], source=row["source"],
+        position=None if position is None else decode_json(position), event_uid=row["event_uid"],
+        rule=row["rule"], run_id=row["run_id"], raw=row["raw"] if edited is None else edited,
+        was_edited=edited is not None, attributes=decode_attributes(row["attributes"]), replays=row["replays"],
+    )  # fmt: skip
+
+
+def _what_was_done(row: Row, state: LetterState) -> str:
+    when = f"{row['resolved']:%Y-%m-%dT%H:%M:%SZ}" if row["resolved"] else "earlier"
+    hint = "; --again sends it once more" if state is LetterState.replayed else ""
+    return f"dead letter {row['id']} was {state} at {when}{hint}"
+
+
+RESOLVE: Final[LiteralString] = """
+UPDATE dead_letter
+SET state = $2, resolved = clock_timestamp(), replays = replays + CASE WHEN $2 = 'replayed' THEN 1 ELSE 0 END
+WHERE id = $1
+"""
+
+
+async def replayed(conn: Connection, letter: StoredLetter) -> None:
+    """Note the replay, in the transaction that locked the letter and wrote what it became."""
+    await conn.execute(RESOLVE, letter.id, LetterState.replayed)
+
+
+async def discard(conn: Connection, letter_ids: Sequence[UUID]) -> int:
+    """Mark open letters as done with; their rows and bytes stay, and so does the class of their events.
+
+    All or nothing; how many. Raises `LetterNotOpen`.
+    """
+    async with conn.transaction():
+        # In one order everywhere: two people with overlapping lists wait for each other instead of deadlocking.
+        for letter_id in sorted(set(letter_ids)):
+            await lock(conn, letter_id)
+            await conn.execute(RESOLVE, letter_id, LetterState.discarded)
+    return len(set(letter_ids))
+
+
+EDIT: Final[LiteralString] = "UPDATE dead_letter SET edited = $2 WHERE id = $1"
+
+
+async def edit(conn: Connection, letter_id: UUID, content: bytes | None) -> None:
+    """Keep `content` beside the original bytes: a replay sends it instead. None takes the edit back.
+
+    Raises `LetterNotOpen`.
+    """
+    async with conn.transaction():
+        await lock(conn, letter_id)
+        await conn.execute(EDIT, letter_id, content)

@@ -1,0 +1,211 @@
+"""What came in and what it set off: events, sources, firings, rules. Read-only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from eventflow.errors import UsageError
+from eventflow.store.pool import Connection
+
+View = list[dict[str, Any]]
+"""Rows in the order that a person wants them; the keys are the columns of the statement, in its order."""
+
+
+async def select(conn: Connection, statement: LiteralString, *values: Any) -> View:
+    """A statement's rows as plain dicts."""
+    return [dict(row.items()) for row in await conn.fetch(statement, *values)]
+
+
+# Newest first by uid, which begins with the time: the primary key of each day's partition is read from its
+# end, where an order by `ingested` would sort every event there is.
+EVENTS: Final[LiteralString] = """
+SELECT e.uid, e.ingested, e.source, e.partition, e.type, e.subject, e.id,
+       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid) THEN 'dead'
+            WHEN e.class = 'm' THEN 'matched'
+            WHEN e.class = 'o' THEN 'open'
+            WHEN e.class = 'l' THEN 'late'
+            ELSE 'unmatched' END AS class,
+       length(e.data) AS size
+FROM event AS e
+WHERE ($1::timestamptz IS NULL OR e.ingested >= $1)
+  AND ($2::text IS NULL OR e.source = $2)
+  AND ($3::text IS NULL OR e.type = $3)
+ORDER BY e.uid DESC
+LIMIT $4
+"""
+
+
+async def events(
+    conn: Connection,
+    *,
+    since: datetime | None = None,
+    source: str | None = None,
+    type_: str | None = None,
+    limit: int | None = None,
+) -> View:
+    """Events, newest first, each with its class as `audit` counts it and its size in bytes."""
+    return await select(conn, EVENTS, since, source, type_, limit)
+
+
+# A partition whose owner's lease ran out is nobody's, whatever its row still says. Webhooks have no owner,
+# and neither have the events that eventflow makes itself (partition 'outbox'): every node serves those.
+SOURCES: Final[LiteralString] = """
+SELECT p.source, p.partition,
+       CASE WHEN p.state = 'running' AND p.owner IS NOT NULL AND p.lease_until <= now() THEN 'waiting'
+            WHEN p.partition = 'outbox' THEN 'running'
+            ELSE p.state END AS state,
+       CASE WHEN p.lease_until > now() THEN coalesce(n.name, p.owner::text) END AS owner,
+       convert_from(p.cursor, 'UTF8') AS position,
+       p.taken, p.duplicates, p.last_event, now() - p.last_event AS silence, p.origin,
+       CASE WHEN p.owner IS NOT NULL AND p.lease_until <= now()
+            THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
+                 || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                 || '; the next node that is free takes over'
+            ELSE p.message END AS message
+FROM source_partition AS p
+LEFT JOIN node AS n ON n.id = p.owner
+WHERE ($1::timestamptz IS NULL OR p.last_event >= $1)
+ORDER BY p.source, p.partition
+LIMIT $2
+"""
+
+
+async def sources(conn: Connection, *, since: datetime | None = None, limit: int | None = None) -> View:
+    """Every source partition: state, owner, position (its cursor as JSON text), counters, silence, message.
+
+    `since` keeps those that an event came from since then.
+    """
+    return await select(conn, SOURCES, since, limit)
+
+
+FIRINGS: Final[LiteralString] = """
+SELECT f.id AS firing_id, f.at, f.rule, f.revision, f.state, f.reason, f.run_id, r.state AS run_state,
+       f.event_uid, e.id AS event, f.replayof
+FROM (
+    SELECT * FROM firing
+    WHERE ($1::timestamptz IS NULL OR at >= $1) AND ($2::text IS NULL OR rule = $2)
+    ORDER BY at DESC, id
+    LIMIT $3
+) AS f
+LEFT JOIN run AS r ON r.id = f.run_id
+LEFT JOIN event AS e ON e.uid = f.event_uid
+ORDER BY f.at DESC, f.id
+"""
+
+
+async def firings(
+    conn: Connection, *, since: datetime | None = None, rule: str | None = None, limit: int | None = None
+) -> View:
+    """Firings, newest first, with the event and the run of each."""
+    return await select(conn, FIRINGS, since, rule, limit)
+
+
+RULES: Final[LiteralString] = """
+SELECT coalesce(f.rule, c.rule, d.rule) AS rule,
+       coalesce(f.firings, 0) AS firings, f.last_fired,
+       coalesce(c.where_errors, 0) AS where_errors, coalesce(c.loop_skips, 0) AS loop_skips,
+       coalesce(d.dead_letters, 0) AS dead_letters
+FROM (
+    SELECT rule, count(*) AS firings, max(at) AS last_fired
+    FROM firing
+    WHERE $1::timestamptz IS NULL OR at >= $1
+    GROUP BY rule
+) AS f
+FULL JOIN (
+    SELECT rule,
+           sum(value) FILTER (WHERE name = 'where_error')::bigint AS where_errors,
+           sum(value) FILTER (WHERE name = 'loop_skipped')::bigint AS loop_skips
+    FROM rule_counter
+    GROUP BY rule
+) AS c ON c.rule = f.rule
+FULL JOIN (
+    SELECT rule, count(*) AS dead_letters
+    FROM dead_letter
+    WHERE rule IS NOT NULL AND state = 'open' AND ($1::timestamptz IS NULL OR created >= $1)
+    GROUP BY rule
+) AS d ON d.rule = coalesce(f.rule, c.rule)
+ORDER BY 1
+"""
+
+
+async def rules(conn: Connection, *, since: datetime | None = None) -> View:
+    """What the database knows of each rule that ever did something: counts, and open dead letters.
+
+    `since` bounds firings and dead letters; the counters of errors and skips carry no time.
+    """
+    return await select(conn, RULES, since)
+
+
+# Three ways to name an event. Uids that begin alike are one range of the primary key; ids are indexed by hash.
+FIND_EVENT: Final[LiteralString] = """
+SELECT uid, source, id FROM event WHERE uid BETWEEN $1 AND $2
+UNION
+SELECT uid, source, id FROM event WHERE hashtextextended(id, 0) = hashtextextended($3, 0) AND id = $3
+ORDER BY uid
+LIMIT 6
+"""
+
+_NO_UID: Final = UUID(int=0)
+
+
+async def find_event(conn: Connection, name: str) -> UUID:
+    """The uid of the event that `name` stands for: its uid, a prefix that only it has, or its id.
+
+    Raises `UsageError` where there is none, or several.
+    """
+    low, high = uid_range(name) or (_NO_UID, _NO_UID)
+    found = await conn.fetch(FIND_EVENT, low, high, name.replace("\x00", ""))
+    if len(found) == 1:
+        return found[0]["uid"]
+    if not found:
+        raise UsageError(f"no event {name!r}: give a uid, the beginning of one, or an id; `eventflow events` lists them")
+    some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[:5])
+    more = ", ..." if len(found) > 5 else ""
+    raise UsageError(f"{name!r} stands for more than one event: {some}{more}; give the uid of the one you mean")
+
+
+def uid_range(prefix: str) -> tuple[UUID, UUID] | None:
+    """The lowest and the highest UUID whose text begins with `prefix`; None where none does."""
+    digits = prefix.replace("-", "").lower()
+    if not 4 <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+EVENT: Final[LiteralString] = """
+SELECT e.uid, e.ingested, e.source, e.partition, e.id, e.type, e.subject, e.attributes, e.data,
+       coalesce(
+           (SELECT min(f.revision) FROM firing AS f WHERE f.event_uid = e.uid AND f.replayof IS NULL),
+           (SELECT max(s.revision) FROM ruleset AS s WHERE s.applied <= e.ingested),
+           0
+       ) AS revision
+FROM event AS e
+WHERE e.uid = $1
+"""
+
+
+async def event(conn: Connection, uid: UUID) -> dict[str, Any]:
+    """One event that exists, with the revision of the rule set that its batch was matched with.
+
+    A firing says it for certain; without one it is the newest revision applied before the event came.
+    """
+    found = await select(conn, EVENT, uid)
+    if not found:
+        raise UsageError(f"event {uid} is not in this database (any more)")
+    return found[0]
+
+
+SET_OFF: Final[LiteralString] = """
+SELECT f.rule, f.id AS firing_id, f.state, f.revision, f.run_id, r.workflow, r.state AS run_state, f.replayof
+FROM firing AS f
+LEFT JOIN run AS r ON r.id = f.run_id
+WHERE f.event_uid = $1
+ORDER BY f.at, f.rule
+"""
+
+
+async def set_off(conn: Connection, uid: UUID) -> View:
+    """The firings of one event and their runs, oldest first."""
+    return await select(conn, SET_OFF, uid)
