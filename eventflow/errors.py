@@ -12,6 +12,7 @@
     │   ├── RevisionChanged   the rule set moved on; run the batch again with the new one
     │   ├── UnsafeDurability  fsync, synchronous_commit or full_page_writes is off
     │   └── SchemaMismatch    the database's schema is newer or older than this code
+    ├── ListenError           the HTTP address is taken or cannot be had; exit code 1
     └── TaskError             a task failed in a way that eventflow itself noticed
 
 A message says what happened, to which object, and what to do about it.
@@ -92,6 +93,10 @@ class UnsafeDurability(StoreError):
 
 class SchemaMismatch(StoreError):
     """The database's schema and this version of eventflow do not fit together."""
+
+
+class ListenError(EventflowError):
+    """The HTTP address is taken or cannot be had; commands exit 1."""
 
 
 class TaskError(EventflowError):

@@ -1,0 +1,139 @@
+"""Requests that wait for the commit of their record.
+
+A request is *queued*, then *taken* into a batch, then answered: by its receipt, or by None where the batch
+was refused, nobody knows, or nothing happened for `PATIENCE` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from eventflow.event import Record
+from eventflow.source import Receipt
+
+MAX_WAITING = 10_000
+"""Requests queued or taken and not answered."""
+MAX_WAITING_BYTES = 64 << 20
+"""Bodies of those requests, and as much again for bodies being read. Reached with large bodies only."""
+BATCH_RECORDS = 1000
+BATCH_BYTES = 16 << 20
+PATIENCE = 10.0
+"""Seconds until a request is told that its outcome is unknown; senders commonly wait 10 to 30."""
+_GATHERING = 4
+"""Passes of the event loop granted to requests that are arriving right now, to share a transaction."""
+
+
+class Waiter:
+    """One request. A plain class: thousands of these are made and forgotten every second."""
+
+    __slots__ = ("answer", "arrived", "record", "size")
+
+    def __init__(self, record: Record, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.record = record
+        self.size = size
+        self.arrived = loop.time()
+        self.answer: asyncio.Future[Receipt | None] = loop.create_future()
+
+    def resolve(self, receipt: Receipt | None) -> None:
+        if not self.answer.done():  # it may have lost patience, or the server stopped
+            self.answer.set_result(receipt)
+
+
+class WaitingRoom:
+    """All waiting requests of one source."""
+
+    def __init__(self, *, patience: float = PATIENCE, places: int = MAX_WAITING, largest: int = 0) -> None:
+        """`largest` is the size limit of one body in bytes: a few of those always fit."""
+        self._patience = patience
+        self._places = places
+        self.bytes_allowed = max(MAX_WAITING_BYTES, 4 * largest)
+        self._queued: deque[Waiter] = deque()
+        self._taken: dict[UUID, Sequence[Waiter]] = {}
+        self._arrived = asyncio.Event()
+        self._waiting = 0
+        self._bytes = 0
+        self._sweeping = False
+
+    @property
+    def full(self) -> bool:
+        return self._waiting >= self._places or self._bytes >= self.bytes_allowed
+
+    async def wait(self, record: Record, size: int) -> Receipt | None:
+        """Queue the record; return its receipt once it is durable, None where it is refused or unknown."""
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(record, size, loop)
+        self._queued.append(waiter)
+        self._waiting += 1
+        self._bytes += size
+        self._arrived.set()
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(self._patience / 8, self._sweep, loop)
+        try:
+            return await waiter.answer
+        finally:
+            self._waiting -= 1
+            self._bytes -= size
+
+    async def next_requests(self) -> Sequence[Waiter]:
+        """At least one queued request, oldest first: what waits, up to the size of a batch."""
+        queued = self._queued
+        while True:
+            await self._arrived.wait()
+            seen = 0
+            for _ in range(_GATHERING):
+                if len(queued) == seen or len(queued) >= BATCH_RECORDS:
+                    break
+                seen = len(queued)
+                await asyncio.sleep(0)
+            taken = self._pop()
+            if not queued:
+                self._arrived.clear()
+            if taken:
+                return taken
+
+    def _pop(self) -> list[Waiter]:
+        queued, taken, size = self._queued, list[Waiter](), 0
+        while queued and len(taken) < BATCH_RECORDS and (not taken or size + queued[0].size <= BATCH_BYTES):
+            waiter = queued.popleft()
+            size += waiter.size
+            taken.append(waiter)
+        return taken
+
+    def hand_over(self, batch: UUID, taken: Sequence[Waiter]) -> None:
+        """Remember whose answers the batch decides."""
+        self._taken[batch] = taken
+
+    def answer(self, batch: UUID, receipts: Iterable[Receipt | None]) -> None:
+        """Answer every request of the batch; `receipts` is parallel to it."""
+        for waiter, receipt in zip(self._taken.pop(batch, ()), receipts, strict=False):
+            waiter.resolve(receipt)
+
+    def refuse(self, batch: UUID) -> None:
+        """Tell every request of the batch that nobody knows."""
+        for waiter in self._taken.pop(batch, ()):
+            waiter.resolve(None)
+
+    def refuse_queued(self) -> None:
+        """Tell the requests that no batch has taken that nobody will."""
+        while self._queued:
+            self._queued.popleft().resolve(None)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer those that ran out of patience. A queued one is forgotten, its sender will repeat it."""
+        too_old = loop.time() - self._patience
+        while self._queued and self._queued[0].arrived <= too_old:
+            self._queued.popleft().resolve(None)
+        for batch, taken in list(self._taken.items()):
+            for waiter in taken:
+                if waiter.arrived > too_old:
+                    break
+                waiter.resolve(None)
+            else:
+                del self._taken[batch]
+        self._sweeping = bool(self._queued or self._taken)
+        if self._sweeping:
+            loop.call_later(self._patience / 8, self._sweep, loop)
