@@ -1,0 +1,203 @@
+"""The `rules` of a rule set: one plain trigger each, and what it starts or emits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from eventflow.event import EVENTFLOW_SOURCE
+from eventflow.expression import Template, VarType
+from eventflow.matching.pattern import Pattern, PatternError, compile_pattern
+from eventflow.matching.rule import OnError, Rule
+from eventflow.rulefile.block import Block
+from eventflow.rulefile.inputs import Variables, read_condition, read_inputs
+from eventflow.rulefile.nodes import ListNode, MapNode, Node, ScalarNode, kind, locate, plain_value
+from eventflow.rulefile.report import unknown
+from eventflow.rulefile.words import RULE, WHEN
+from eventflow.source import Delivery, Source
+from eventflow.workflow.definition import Workflow
+from eventflow.workflow.params import conversion_error
+
+WHERE_VARIABLES: Variables = {"event": VarType.event}
+"""What `where` may read."""
+
+FIRING_VARIABLES: Variables = {
+    "event": VarType.event,
+    "events": VarType.list,
+    "key": VarType.any,
+    "rule": VarType.string,
+    "firing.id": VarType.string,
+    "firing.time": VarType.timestamp,
+}
+"""What the holes of `with` may read."""
+
+_PLAIN_TRIGGER = ("from", "match", "where")
+MAX_DEPTH = 16
+"""Chains of rules end there, so `reentry` cannot be more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a rule may refer to. `sources` and `workflows` hold every declared name; the value is None where
+    the definition has errors of its own. `complete` is false where a file could not be read: a name that
+    is not there may stand in it.
+    """
+
+    sources: Mapping[str, type[Source] | None]
+    workflows: Mapping[str, Workflow | None]
+    complete: bool
+
+
+def read_rule(name: str, block: Block, names: Names) -> Rule | None:
+    """Compile one rule; None where it has errors, which have been reported by then."""
+    before = len(block.report.problems)
+    block.check_words(RULE)
+    _check_when(block)
+    sources = _sources(block, names)
+    pattern = _pattern(block)
+    where = read_condition(block, "where", WHERE_VARIABLES)
+    inputs = read_inputs(block, FIRING_VARIABLES)
+    run = block.text("run")
+    if run is not None:
+        _check_run(block, run, inputs, names)
+    emit = block.text("emit")
+    tags, priority = block.texts("tags") or [], block.whole("priority", 0, 9)
+    reentry, on_error = block.whole("reentry", 0, MAX_DEPTH), block.choice("on_error", OnError)
+    owner, description = block.text("owner"), block.text("description")
+    _check_mode(block)
+    if pattern is None or any(not problem.warning for problem in block.report.problems[before:]):
+        return None
+    _advise(block, sources, names, pattern)
+    return Rule(
+        name=name,
+        sources=sources,
+        pattern=pattern,
+        where=where,
+        run=run,
+        emit=emit,
+        inputs=inputs,
+        reentry=reentry or 0,
+        priority=priority or 0,
+        on_error=OnError(on_error or OnError.count),
+        owner=owner,
+        tags=tuple(tag for tag, _ in tags),
+        description=description,
+    )
+
+
+def _check_when(block: Block) -> None:
+    if "when" not in block:
+        if "match" not in block and "from" not in block:
+            block.error(block.mark, "needs 'from' or 'match': what does it fire on?")
+        return
+    for word in _PLAIN_TRIGGER:
+        if word in block:
+            block.error(block.node.entries[word].key, f"'{word}' stands inside 'when', not beside it")
+    inner = block.block("when")
+    for word, entry in inner.entries() if inner else ():
+        if word not in WHEN:
+            block.error(entry.key, f"when: {unknown('word', word, WHEN)}")
+
+
+def _check_mode(block: Block) -> None:
+    mode = block.choice("mode", ("live", "shadow", "paused"))
+    if mode is not None and mode != "live":
+        block.error(block.node.entries["mode"].value, f"'mode: {mode}' is not supported yet")
+
+
+def _sources(block: Block, names: Names) -> frozenset[str] | None:
+    given = block.texts("from")
+    if given is None:
+        return None
+    known = [*names.sources, EVENTFLOW_SOURCE]
+    for name, mark in given:
+        if name not in known and names.complete:
+            block.error(mark, f"from: {unknown('source', name, known)}")
+    return frozenset(name for name, _ in given)
+
+
+def _pattern(block: Block) -> Pattern | None:
+    """The compiled `match`; where it has errors, every condition is asked for its own."""
+    entry = block.node.entries.get("match")
+    if entry is None:
+        return compile_pattern({})
+    if not isinstance(entry.value, MapNode) or not entry.value.entries:
+        shown = "an empty mapping" if isinstance(entry.value, MapNode) else kind(entry.value)
+        block.error(entry.value, f"'match' must be a mapping of conditions by path, not {shown}")
+        return None
+    if _is_broken(entry.value):
+        return None
+    try:
+        pattern = compile_pattern(plain_value(entry.value))
+    except PatternError as error:
+        errors = [one for part in _parts(entry.value) for one in _errors(part)] or [error]
+        for one in errors:
+            block.error(locate(entry.value, one.path, on_key=one.on_key), f"match: {one.message}")
+        return None
+    for hint in pattern.hints:
+        block.warn(locate(entry.value, hint.path, on_key=hint.on_key), f"match: {hint.message}")
+    return pattern
+
+
+def _parts(match: MapNode) -> list[MapNode]:
+    return [MapNode(match.mark, {path: entry}) for path, entry in match.entries.items()]
+
+
+def _errors(part: MapNode) -> list[PatternError]:
+    try:
+        compile_pattern(plain_value(part))
+    except PatternError as error:
+        return [error]
+    return []
+
+
+def _is_broken(node: Node) -> bool:
+    if isinstance(node, ScalarNode):
+        return node.broken
+    inner = node.items if isinstance(node, ListNode) else [entry.value for entry in node.entries.values()]
+    return any(_is_broken(one) for one in inner)
+
+
+def _check_run(block: Block, run: str, inputs: Mapping[str, Template], names: Names) -> None:
+    """The workflow is there, and `with` gives exactly the parameters that it declares."""
+    at = block.node.entries["run"].value
+    if run not in names.workflows:
+        if names.complete:
+            block.error(at, f"run: {unknown('workflow', run, names.workflows)}")
+        return
+    workflow = names.workflows[run]
+    if workflow is None:
+        return
+    given = block.node.entries.get("with")
+    words = given.value.entries if given is not None and isinstance(given.value, MapNode) else {}
+    for word, entry in words.items():
+        if word not in workflow.params:
+            block.error(entry.key, f"with: {unknown(f'parameter of workflow {run!r}', word, workflow.params)}")
+        elif word in inputs and not inputs[word].holes:
+            wrong = conversion_error(workflow.params[word].type, inputs[word].value)
+            if wrong is not None:
+                block.error(entry.value, f"with: parameter '{word}' of workflow '{run}': {wrong}")
+    for param in workflow.params.values():
+        if param.required and param.name not in words:
+            mark = given.key if given is not None else block.mark
+            block.error(mark, f"with: parameter '{param.name}' ({param.type}) of workflow '{run}' is missing")
+
+
+def _advise(block: Block, sources: frozenset[str] | None, names: Names, pattern: Pattern) -> None:
+    """Warn of a rule that sees more events than its writer will have thought of."""
+    if pattern.conditions_on("type"):
+        return
+    if sources is None:
+        message = "has no condition on 'type' and no 'from': it fires on events of every kind"
+        block.warn(block.mark, message)
+        return
+    several = [name for name in sorted(sources) if _sends_several_types(names.sources.get(name))]
+    if several or EVENTFLOW_SOURCE in sources:
+        message = f"has no condition on 'type': it fires on every kind of event from {', '.join(sorted(sources))}"
+        block.warn(block.mark, message)
+
+
+def _sends_several_types(connector: type[Source] | None) -> bool:
+    return connector is not None and connector.delivery is Delivery.ledger
+
+

@@ -1,0 +1,114 @@
+"""One task of a workflow: what runs it, with what, after which others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+
+from eventflow.expression import Template, VarType
+from eventflow.rulefile.block import Block
+from eventflow.rulefile.code import Code
+from eventflow.rulefile.inputs import Variables, named_below, read_inputs, read_template
+from eventflow.rulefile.nodes import ListNode, Mark, Node, ScalarNode, kind, locate
+from eventflow.rulefile.report import unknown
+from eventflow.rulefile.words import RETRY, TASK
+from eventflow.workflow.definition import Retry, Task, TaskKind
+
+TASK_VARIABLES: Variables = {"params": VarType.map, "tasks": VarType.map, "run": VarType.map}
+"""What the holes of a task may read."""
+
+_ARGUMENT = re.compile(r"[^\W\d]\w*")
+
+
+def read_task(name: str, block: Block, code: Code) -> Task | None:
+    """Compile one task; None where it has errors, which have been reported by then."""
+    block.check_words(TASK)
+    call = _call(block, code)
+    inputs = read_inputs(block, TASK_VARIABLES)
+    if "shell" in block and "with" in block:
+        block.error(block.node.entries["with"].key, "'with' is for python tasks; write the holes into the arguments")
+    for word in inputs:
+        if word == "ctx" or not _ARGUMENT.fullmatch(word):
+            reason = "is the task's context, handed over by itself" if word == "ctx" else "is no name of an argument"
+            block.error(locate(block.node, ("with", word), on_key=True), f"with: '{word}' {reason}")
+    after = block.texts("after") or []
+    retry = _retry(block)
+    timeout = block.duration("timeout")
+    if call is None:
+        return None
+    kind_of_task, arguments = call
+    return Task(name, kind_of_task, arguments, inputs, tuple(one for one, _ in after), retry, timeout)
+
+
+def templates_of(task: Task, block: Block) -> Iterator[tuple[Template, Mark]]:
+    """Every template of a task, and where it stands."""
+    for name, template in task.inputs.items():
+        yield template, locate(block.node, ("with", name))
+    if not isinstance(task.call, str):
+        for index, template in enumerate(task.call):
+            yield template, locate(block.node, ("shell", index))
+
+
+def check_holes(
+    task: Task,
+    block: Block,
+    params: Collection[str],
+    upstream: Callable[[], frozenset[str]],
+    tasks: Collection[str],
+) -> None:
+    """Report holes that name parameters or tasks which are not there, or tasks that have not run by then."""
+    for template, mark in templates_of(task, block):
+        for param in dict.fromkeys(named_below(template, "params")):
+            if param not in params:
+                block.error(mark, unknown("parameter", param, params))
+        for other in dict.fromkeys(named_below(template, "tasks")):
+            if other not in tasks:
+                block.error(mark, unknown("task", other, tasks))
+            elif other not in upstream():
+                block.error(mark, f"the result of task '{other}' is not there by then; add it to 'after'")
+
+
+def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...]] | None:
+    if "python" in block and "shell" in block:
+        block.error(block.node.entries["shell"].key, "has both 'python' and 'shell'; a task runs one thing")
+        return None
+    node = block.get("python")
+    if node is not None:
+        reference = block.text("python")
+        objection = code.objection(reference) if reference is not None else None
+        if objection is not None:
+            block.error(node, f"python: {objection}")
+        return None if reference is None or objection is not None else (TaskKind.python, reference)
+    node = block.get("shell")
+    arguments = None if node is None else _arguments(block, node)
+    return None if arguments is None else (TaskKind.shell, arguments)
+
+
+def _arguments(block: Block, node: Node) -> tuple[Template, ...] | None:
+    if not isinstance(node, ListNode):
+        reason = "no shell reads it, so spaces and quotes in data stay harmless: [\"program\", \"argument\"]"
+        block.error(node, f"'shell' must be a list of texts, not {kind(node)}; {reason}")
+        return None
+    if not node.items:
+        block.error(node, "'shell' is an empty list; name a program")
+        return None
+    found = [_argument(block, index, item) for index, item in enumerate(node.items)]
+    arguments = tuple(one for one in found if one is not None)
+    return arguments if len(arguments) == len(found) else None
+
+
+def _argument(block: Block, index: int, node: Node) -> Template | None:
+    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
+        block.error(node, f"'shell' takes texts; write {kind(node)} in quotes")
+        return None
+    return read_template(block, f"shell[{index}]", node, TASK_VARIABLES)
+
+
+def _retry(block: Block) -> Retry:
+    inner = block.block("retry")
+    if inner is None:
+        return Retry()
+    inner.check_words(RETRY)
+    attempts, backoff = inner.whole("attempts", 1, 1000), inner.duration("backoff")
+    usual = Retry()
+    return Retry(attempts or usual.attempts, backoff or usual.backoff)
