@@ -118,7 +118,7 @@ def decode_json(raw: bytes) -> JSON:
     # replace() finds nothing faster than count() does, and `in` with an int is one memchr.
     if len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) > _MAX_DEPTH and _too_deep(value):
         raise Undecodable(f"nested deeper than {_MAX_DEPTH} levels")
-    if _BACKSLASH in raw and (found := _NUL.search(raw)):
+    if _BACKSLASH in raw and b"\\u0000" in raw and (found := _NUL.search(raw)):
         raise Undecodable(f"a NUL character (\\u0000) at byte {found.end() - 6}")
     if raw[::_STRIDE].translate(_IS_DIGIT).find(_FOUR_DIGITS) >= 0 and (at := _long_number(raw)) is not None:
         raise Undecodable(f"a number of more than {_MAX_DIGITS} digits at byte {at}")
@@ -126,7 +126,7 @@ def decode_json(raw: bytes) -> JSON:
 
 
 def encode_json(value: JSON) -> bytes:
-    """`value` as JSON in UTF-8. Raises `ValueError` for what JSON cannot say: NaN, lone surrogates, objects."""
+    """`value` as JSON in UTF-8. Raises `ValueError` for what it cannot say: NaN, lone surrogates, objects."""
     try:
         raw = msgspec.json.encode(value)
     except (TypeError, RecursionError) as error:
