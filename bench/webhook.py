@@ -203,10 +203,12 @@ def main(words: Sequence[str]) -> None:
     """The processes of this module: `sink FD`, `load HOST PORT FILE CONNECTIONS SECONDS`."""
     match words:
         case ["sink", fd]:
-            uvicorn.run(
-                sink, fd=int(fd), loop="uvloop", http="httptools", ws="none", lifespan="off",
+            config = uvicorn.Config(
+                sink, loop="uvloop", http="httptools", ws="none", lifespan="off",
                 log_config=None, access_log=False, server_header=False, proxy_headers=False,
             )  # fmt: skip
+            # Handed over as a socket: uvicorn takes a bare descriptor for a Unix socket and leaves Nagle on.
+            uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(fd))])
         case ["load", host, port, file, connections, seconds]:
             requests = [bytes.fromhex(line) for line in Path(file).read_text().split()]
             result = load_here(host, int(port), requests, int(connections), float(seconds))
