@@ -159,6 +159,51 @@ RETRY = Words(
     }
 )
 
+_LIST: Schema = {"type": "array"}
+_MOMENT = _text('RFC 3339 with an offset, or a time of day such as "06:00" on 2026-01-01 in UTC.')
+
+CASE_FILE = Words({"cases": _LIST}, required=("cases",))
+CASE = Words(
+    {"name": _text("What the case shows."), "given": _LIST, "expect": _LIST, "also": {"type": "object"}},
+    required=("name", "given", "expect"),
+)
+GIVEN = Words(
+    {
+        "at": _MOMENT,
+        "from": _text("The source; absent only where the set has one."),
+        "event": {"type": "object"},
+        "advance": _duration("The clock moves on."),
+    },
+    any_of=("event", "advance"),
+)
+CASE_EVENT = Words(
+    {
+        "type": _text("The event's type."),
+        "subject": _text("The event's subject."),
+        "data": {},
+        "id": _text("The event's id."),
+        "time": _MOMENT,
+        "meta": {"type": "object"},
+    },
+    required=("type",),
+)
+EXPECTED = Words(
+    {
+        "fire": _text("A rule that fires."),
+        "no_fire": _text("A rule that does not."),
+        "emit": _text("The type of an event that a rule emits."),
+        "no_emit": _text("The type of an event that none emits."),
+        "key": {},
+        "with": {"type": "object"},
+        "at": _MOMENT,
+        "data": {},
+    },
+    later=frozenset({"open", "missing"}),
+    any_of=("fire", "no_fire", "emit", "no_emit"),
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+VARIATIONS = Words({"shuffle": _COUNT, "splits": _COUNT})
+
 DEFINITIONS: Mapping[str, Words] = {
     "source": SOURCE,
     "workflow": WORKFLOW,
