@@ -158,3 +158,37 @@ class RoutedSource(Protocol):
     """A source that also serves HTTP below `/hooks/NAME`: a bare ASGI application, mounted by the API."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Rereading(Protocol):
+    """A source that can make its record again from the bytes that were kept: for replays and `explain`.
+
+    Optional. Without it stored bytes are read as JSON.
+    """
+
+    def reread(self, raw: bytes, meta: Mapping[str, JSON]) -> Record:
+        """The record of `raw`, which may have been edited since it arrived with this `meta`. No I/O."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a source's system holds by its own count.
+
+    `there` are the items that the source should take, `ignored` those that it is told not to (no pattern
+    takes them), `unknown` the names of those of `there` that eventflow has not taken in, at most 20, with
+    `unknown_count` in all.
+    """
+
+    there: int
+    ignored: int
+    unknown: Sequence[str]
+    unknown_count: int
+
+
+class Audited(Protocol):
+    """A source that can be compared with its system by `audit`. Optional."""
+
+    async def outside(self) -> Outside:
+        """Count afresh. Raises `SourceUnavailable` where the system cannot be asked."""
+        ...

@@ -36,3 +36,17 @@ def is_lock_timeout(error: BaseException) -> bool:
 def is_disconnect(error: BaseException) -> bool:
     """Postgres is away, or ended our session: a COMMIT in flight may have landed or not."""
     return isinstance(error, DISCONNECTED) and not is_refusal(error) or _sqlstate(error) == "25P03"
+
+
+def server_refusal(error: BaseException) -> str | None:
+    """Why no session came about, in a few words; None where the error says something else.
+
+    Classes 08 (connection), 28 (password, pg_hba), 3D (no such database), 53 and 57 (full, starting).
+    """
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return "connection refused"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, (asyncpg.InterfaceError, OSError)):
+        return str(error)
+    return str(error) if _sqlstate(error)[:2] in {"08", "28", "3D", "53", "57"} else None

@@ -63,3 +63,8 @@ class Signals:
         name, _, sender = payload.partition(" ")
         if sender != self._node and name in Signal.__members__:
             self._events[Signal(name)].set()
+
+
+async def tell(conn: Connection, signal: Signal) -> None:
+    """From a command, which is no node: wake every node."""
+    await conn.execute(NOTIFY, [signal], "command")
