@@ -29,7 +29,7 @@ def _duration(value: Any) -> Any:
         return value
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
-        raise ValueError(f"{value!r} is no duration; write a number and a unit, like 500ms, 20s, 5m, 6h or 7d")
+        raise ValueError(f"{value!r} is no duration; write a number and a unit, like 500ms, 20s, 5m or 7d")
     if int(found[1]) > MAX_DEDUPE / _UNITS[found[2]]:
         raise ValueError(f"{value!r} is too long; ten years are the most")
     return int(found[1]) * _UNITS[found[2]]
@@ -108,7 +108,7 @@ class WebhookConfig(BaseModel):
         if value == "none":
             return None
         if not isinstance(value, dict | HmacVerification):
-            raise ValueError("verify is `none`, or a map like {scheme: hmac, header: X-Signature, secrets: [...]}")
+            raise ValueError("verify is `none` or a map: {scheme: hmac, header: X-Signature, secrets: [...]}")
         return value  # pyright: ignore[reportUnknownVariableType]
 
     @field_validator("dedupe", mode="before")

@@ -53,7 +53,10 @@ def decode_body(body: bytes, content_type: str | None) -> JSON:
 
 
 def parse_fields(text: str, errors: str = "replace") -> dict[str, str | list[str]]:
-    """Fields of a form or query string. Raises ValueError for more than `MAX_FIELDS`, and as `errors` says."""
+    """Fields of a form or query string.
+
+    Raises ValueError for more than `MAX_FIELDS`, and UnicodeDecodeError where `errors` is strict.
+    """
     fields: dict[str, str | list[str]] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors=errors, max_num_fields=MAX_FIELDS):
         held = fields.get(name)

@@ -55,7 +55,11 @@ class RecordMaker:
     """Makes records of one source. Pure but for new ids."""
 
     def __init__(
-        self, source: str, config: WebhookConfig, signature: bytes | None, compiled: Callable[[str], Predicate]
+        self,
+        source: str,
+        config: WebhookConfig,
+        signature: bytes | None,
+        compiled: Callable[[str], Predicate],
     ) -> None:
         self._source = source
         self._by_body = config.dedupe.by == "body"
@@ -84,9 +88,7 @@ class RecordMaker:
         except Undecodable as error:
             return self._broken(received.body, headers, meta, data, error.reason)
 
-    def _event(
-        self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON
-    ) -> Event:
+    def _event(self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON) -> Event:
         id_ = self._sender_id(headers, meta, data)
         type_, subject, time = DEFAULT_TYPE, None, None
         if self._asks:
@@ -142,7 +144,7 @@ def _word(attribute: str, value: JSON) -> str:
     """An attribute that must be there, as text; whole numbers are fine as ids."""
     word = _optional_word(attribute, value)
     if not word:
-        raise Undecodable(f"the expression for `{attribute}` gave {'an empty text' if word == '' else 'null'}")
+        raise Undecodable(f"the expression for `{attribute}` gave {'empty text' if word == '' else 'null'}")
     return word
 
 

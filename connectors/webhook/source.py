@@ -160,5 +160,3 @@ def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
     for name, value in pairs:
         joined[name] = joined[name] + b", " + value if name in joined else value
     return joined
-
-

@@ -22,8 +22,12 @@ BATCH_RECORDS = 1000
 BATCH_BYTES = 16 << 20
 PATIENCE = 10.0
 """Seconds until a request is told that its outcome is unknown; senders commonly wait 10 to 30."""
-_GATHERING = 4
+_PASSES = 4
 """Passes of the event loop granted to requests that are arriving right now, to share a transaction."""
+_WORTH_WAITING = 4
+"""Requests. Fewer are never made to wait for others."""
+_SLOW_COMMIT = 0.002
+"""Seconds. After a faster commit, waiting for senders to come back costs more than it brings."""
 
 
 class Waiter:
@@ -53,6 +57,10 @@ class WaitingRoom:
         self._queued: deque[Waiter] = deque()
         self._taken: dict[UUID, Sequence[Waiter]] = {}
         self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._goal = 0
+        self._took = 0.0
+        self._taken_at = 0.0
         self._waiting = 0
         self._bytes = 0
         self._sweeping = False
@@ -69,6 +77,8 @@ class WaitingRoom:
         self._waiting += 1
         self._bytes += size
         self._arrived.set()
+        if self._goal and len(self._queued) >= self._goal:
+            self._enough.set()
         if not self._sweeping:
             self._sweeping = True
             loop.call_later(self._patience / 8, self._sweep, loop)
@@ -80,20 +90,41 @@ class WaitingRoom:
 
     async def next_requests(self) -> Sequence[Waiter]:
         """At least one queued request, oldest first: what waits, up to the size of a batch."""
-        queued = self._queued
         while True:
             await self._arrived.wait()
-            seen = 0
-            for _ in range(_GATHERING):
-                if len(queued) == seen or len(queued) >= BATCH_RECORDS:
-                    break
-                seen = len(queued)
-                await asyncio.sleep(0)
+            await self._gather()
             taken = self._pop()
-            if not queued:
+            if not self._queued:
                 self._arrived.clear()
             if taken:
                 return taken
+
+    async def _gather(self) -> None:
+        """Let those in that are at the door.
+
+        Senders answered a moment ago are likely to come again at once. Were the next batch to leave
+        without them, two groups of senders would take turns for ever, each waiting for the other's commit:
+        measured, half the rate. So after a slow commit we wait for as many as were there, a quarter of
+        that commit's time at most.
+        """
+        seen = 0
+        for _ in range(_PASSES):
+            if len(self._queued) == seen:
+                break
+            seen = len(self._queued)
+            await asyncio.sleep(0)
+        goal, self._goal = min(self._goal, BATCH_RECORDS), 0
+        if goal < _WORTH_WAITING or self._took < _SLOW_COMMIT or len(self._queued) >= goal:
+            return
+        self._goal = goal
+        self._enough.clear()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(min(self._took / 4, 2 * _SLOW_COMMIT), self._enough.set)
+        try:
+            await self._enough.wait()
+        finally:
+            timer.cancel()
+            self._goal = 0
 
     def _pop(self) -> list[Waiter]:
         queued, taken, size = self._queued, list[Waiter](), 0
@@ -106,11 +137,15 @@ class WaitingRoom:
     def hand_over(self, batch: UUID, taken: Sequence[Waiter]) -> None:
         """Remember whose answers the batch decides."""
         self._taken[batch] = taken
+        self._taken_at = asyncio.get_running_loop().time()
 
     def answer(self, batch: UUID, receipts: Iterable[Receipt | None]) -> None:
         """Answer every request of the batch; `receipts` is parallel to it."""
-        for waiter, receipt in zip(self._taken.pop(batch, ()), receipts, strict=False):
+        taken = self._taken.pop(batch, ())
+        for waiter, receipt in zip(taken, receipts, strict=False):
             waiter.resolve(receipt)
+        self._goal = len(taken) + len(self._queued)
+        self._took = asyncio.get_running_loop().time() - self._taken_at
 
     def refuse(self, batch: UUID) -> None:
         """Tell every request of the batch that nobody knows."""

@@ -11,7 +11,7 @@ import resource
 from asyncio import TimerHandle
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEADERS_WITHIN: Final = 10.0
 """Seconds from the first sign of a request (or the connection) to the end of its headers."""
@@ -23,16 +23,18 @@ MAX_CONNECTIONS: Final = 16_384
 SPARE_FILES: Final = 256
 """File descriptors that connections leave to Postgres, sources and logs."""
 
-_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 )
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 def connections_allowed() -> int:
     """`MAX_CONNECTIONS`, or what the process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, soft - SPARE_FILES))
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, soft - SPARE_FILES))
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -69,7 +71,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse, then look at what the request still owes us."""
         super().data_received(data)
-        cycle = self.cycle
+        cycle = self._cycle()
         if cycle is None or cycle.response_complete or "method" not in self.scope:
             self._expect(body=False)
         elif cycle.more_body:
@@ -87,7 +89,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _answering(self) -> bool:
         """Whether a response is on its way, which a second one would garble."""
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = self._cycle()
+        return cycle is not None and not cycle.response_complete
+
+    def _cycle(self) -> RequestResponseCycle | None:
+        return self.cycle  # None before the first request, whatever uvicorn's annotation says
 
     def _expect(self, *, body: bool) -> None:
         """Arm the deadline for headers or body, unless it is armed: more bytes do not move it."""
@@ -96,7 +102,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
             self._deadline.cancel()
         self._deadline_of_body = body
-        self._deadline = self.loop.call_later(self.body_within if body else self.headers_within, self._give_up)
+        within = self.body_within if body else self.headers_within
+        self._deadline = self.loop.call_later(within, self._give_up)
 
     def _expect_nothing(self) -> None:
         if self._deadline is not None:

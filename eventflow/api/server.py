@@ -1,11 +1,11 @@
-"""The HTTP server: uvicorn inside our event loop, without its signal handling and its ten wake-ups a second."""
+"""The HTTP server: uvicorn in our event loop, without its signal handling and its ten wake-ups a second."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,17 +38,17 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - no binding
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 @asynccontextmanager
 async def serve_http(
     app: Application, host: str, port: int, *, explicit: bool, grace: timedelta = timedelta(seconds=10)
-) -> AsyncIterator[HttpServer]:
+) -> AsyncGenerator[HttpServer]:
     """Serve `app` until the block ends, then let requests inside finish for `grace`.
 
-    A busy `port` that nobody asked for by name (`explicit`) makes room for the next free one, which is logged.
+    A busy `port` that nobody asked for by name (`explicit`) gives way to the next free one, which is logged.
     Raises `ListenError` where the address cannot be listened on.
     """
     listener = _listen(host, port, explicit)
@@ -111,16 +111,17 @@ def _listen(host: str, port: int, explicit: bool) -> socket.socket:
             listener = _bind(host, candidate)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise ListenError(f"cannot listen on {host}:{candidate}: {error.strerror or error}") from error
+                reason = error.strerror or error
+                raise ListenError(f"cannot listen on {host}:{candidate}: {reason}") from error
             continue
         if candidate != port:
             log.warning("http_port_busy", asked=port, taken=candidate)
         return listener
-    if explicit:
-        raise ListenError(f"port {port} on {host} is taken; stop what listens there or name another address")
-    raise ListenError(f"no free port from {port} to {port + tries - 1} on {host}; name an address to listen on")
+    taken = f"port {port}" if explicit else f"every port from {port} to {port + tries - 1}"
+    raise ListenError(f"{taken} on {host} is taken; stop what listens there or name another address")
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
