@@ -128,11 +128,11 @@ def test_two_starters_at_once_share_one_server(folder: Path) -> None:
 
 
 def test_a_server_outlives_the_kill_of_its_user_and_is_adopted(folder: Path) -> None:
-    with user_process(folder) as process:
+    with user_process(folder, start_new_session=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         pid = postmaster(folder)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # with all that belongs to its terminal
         process.wait()
     assert is_running(folder)
     with Embedded(folder):
@@ -171,12 +171,19 @@ async def test_a_killed_server_waits_for_its_old_backends(folder: Path) -> None:
 def test_a_pid_file_of_another_live_process_is_stale(folder: Path) -> None:
     with Embedded(folder):
         pid_file = (folder / "postgres" / "postmaster.pid").read_text()
-    stranger = "\n".join([str(os.getpid()), *pid_file.split("\n")[1:]])
-    (folder / "postgres" / "postmaster.pid").write_text(stranger)
-    recorded = Path((folder / "postgres.socket").read_text())
-    (recorded / ".s.PGSQL.5432.lock").write_text(stranger)
-    with Embedded(folder):
-        assert postmaster(folder) != os.getpid()
+    # Of the server's own user: Postgres ignores processes that it may not signal, and its parent.
+    stranger = subprocess.Popen(["sleep", "600"], **account.account_of(folder / "postgres").identity())
+    try:
+        forged = "\n".join([str(stranger.pid), *pid_file.split("\n")[1:]])
+        (folder / "postgres" / "postmaster.pid").write_text(forged)
+        recorded = Path((folder / "postgres.socket").read_text())
+        (recorded / ".s.PGSQL.5432.lock").write_text(forged)
+        with Embedded(folder):
+            assert postmaster(folder) != stranger.pid
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_a_zombie_is_dead() -> None:
