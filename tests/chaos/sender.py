@@ -1,0 +1,194 @@
+"""Carries the plans out: truth first, then the file, the request or the line."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from tests.chaos import generator, http
+from tests.chaos.generator import FilePlan, LinePlan, Load, Step
+from tests.chaos.model import runs_of
+from tests.chaos.sink import Sink
+from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthFile
+
+SECRET = "the kill run's secret"
+QUIET = 2.0
+"""The quiet time of the watched folder in `rules/chaos.yaml`, in seconds."""
+
+
+class Sender:
+    """Sends until told to stop, then finishes what it began. `expected` counts the runs it must lead to."""
+
+    def __init__(self, seed: int, load: Load, folder: Path, ports: Sequence[int], sink: Sink) -> None:
+        self.truth = TruthFile(folder / "truth.jsonl")
+        self.answers: defaultdict[str, set[str]] = defaultdict(set)
+        self.unanswered: set[str] = set()
+        self.expected = 0
+        self.landing, self.numbers = folder / "landing", folder / "numbers"
+        self._outside = folder / "outside"
+        for path in (self.landing, self.numbers, self._outside):
+            path.mkdir()
+        self._seed, self._load, self._ports, self._sink = seed, load, ports, sink
+        self._stop = asyncio.Event()
+        self._pauses = {name: Random(f"{seed}:{name}:pauses") for name in ("files", "hooks", "lines")}
+        self._routes = Random(f"{seed}:routes")
+
+    def stop(self) -> None:
+        """No new plans; plans begun go on to their next safe end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """All three streams; returns when everything begun has been finished."""
+        async with asyncio.TaskGroup() as streams:
+            streams.create_task(self._files())
+            streams.create_task(self._hooks())
+            streams.create_task(self._lines())
+
+    async def _pause(self, name: str, rate: float) -> bool:
+        """The gap before the next plan of a stream; False when it is time to stop."""
+        gap = self._pauses[name].expovariate(rate)
+        while not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), gap)
+            except TimeoutError:
+                if self.expected - len(self._sink.seen) < self._load.backlog:
+                    return True
+                gap = 0.05
+        return False
+
+    # ------------------------------------------------------------------ files
+
+    async def _files(self) -> None:
+        async with asyncio.TaskGroup() as lives:
+            for plan in generator.files(self._seed):
+                if not await self._pause("files", self._load.files):
+                    return
+                lives.create_task(self._live(plan))
+
+    async def _live(self, plan: FilePlan) -> None:
+        """One file's life. A step that would hide the one before waits until that has run."""
+        path = self.landing / plan.path
+        latest = ""
+        for number, step in enumerate(plan.steps):
+            if self._stop.is_set() and number:
+                return
+            if step.act in ("rename", "slow"):
+                latest = hashlib.sha256(step.content).hexdigest()
+                self.truth.write(Put(plan.path, latest))
+                self.expected += runs_of(self.truth.entries[-1], first=number == 0)
+            await self._step(plan.path, path, step)
+            if step.act == "remove":
+                await self._until(("file-removed", plan.path))
+            elif number + 1 < len(plan.steps):
+                await self._until(("file-landed", f"{plan.path}@{latest}"))
+
+    async def _until(self, key: tuple[str, str]) -> None:
+        """Until the run is in the sink, or the load has stopped (then no step follows)."""
+        waiting = {asyncio.ensure_future(self._sink.wait_for(key)), asyncio.ensure_future(self._stop.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiting:
+                waiter.cancel()
+
+    async def _step(self, name: str, path: Path, step: Step) -> None:
+        match step.act:
+            case "rename" | "same":
+                if step.act == "same":
+                    self.truth.write(Touched(name))
+                self._rename_into_place(path, step.content)
+            case "slow":
+                await self._write_slowly(name, path, step.content)
+            case "touch":
+                self.truth.write(Touched(name))
+                os.utime(path)
+            case "remove":
+                self.truth.write(Removed(name))
+                self.expected += 1
+                path.unlink()
+
+    def _rename_into_place(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        beside = self._outside / path.name
+        beside.write_bytes(content)
+        beside.rename(path)
+
+    async def _write_slowly(self, name: str, path: Path, content: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        piece = max(1, len(content) // 8)
+        longest, before = 0.0, time.monotonic()
+        with path.open("wb", buffering=0) as file:
+            for start in range(0, len(content), piece):
+                file.write(content[start : start + piece])
+                await asyncio.sleep(0.15)
+                longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        if longest > QUIET / 2:
+            self.truth.write(Stalled(name))
+
+    # ------------------------------------------------------------------ webhooks
+
+    async def _hooks(self) -> None:
+        async with asyncio.TaskGroup() as requests:
+            for hook in generator.hooks(self._seed, self._load):
+                if not await self._pause("hooks", self._load.hooks):
+                    return
+                self.truth.write(hook)
+                self.expected += runs_of(hook)
+                self.unanswered.add(hook.key)
+                for copy in range(hook.copies):
+                    port = self._ports[(hook.number + copy) % len(self._ports)]
+                    requests.create_task(self._deliver(hook, port))
+
+    async def _deliver(self, hook: Hook, port: int) -> None:
+        """Send until the answer is final: 2xx, or 401 for a forged one. A sender does not care which node."""
+        body = hook.body.encode()
+        signature = hmac.new(SECRET.encode(), body, "sha256").hexdigest()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": hook.key,
+            "X-Signature": "0" * 64 if hook.kind == "forged" else signature,
+        }
+        final = range(401, 402) if hook.kind == "forged" else range(200, 300)
+        wait = 0.1
+        while True:
+            status, answer = await http.request(port, "POST", "/hooks/hooks", body, headers)
+            if status in final:
+                break
+            await asyncio.sleep(wait * self._routes.uniform(0.5, 1.5))
+            wait = min(wait * 1.5, 1.0)
+            port = self._routes.choice(self._ports)
+        self.unanswered.discard(hook.key)
+        if hook.kind != "forged":
+            self.answers[hook.key].add(str(json.loads(answer).get("id")))
+
+    # ------------------------------------------------------------------ lines
+
+    async def _lines(self) -> None:
+        for plan in generator.lines(self._seed):
+            if not await self._pause("lines", self._load.lines):
+                return
+            await self._append(plan)
+
+    async def _append(self, plan: LinePlan) -> None:
+        for line in plan.lines:
+            self.truth.write(line)
+            self.expected += runs_of(line)
+        whole = "".join(f"{line.text}\n" for line in plan.lines).encode()
+        cut = len(whole) - 5 if plan.torn else len(whole)
+        with (self.numbers / _file_name(plan.lines[0])).open("ab", buffering=0) as file:
+            file.write(whole[:cut])
+            if cut < len(whole):
+                await asyncio.sleep(0.1)
+                file.write(whole[cut:])
+
+
+def _file_name(line: Line) -> str:
+    return f"{line.partition}.log"
