@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -66,7 +66,7 @@ async def forever(name: str, step: Step) -> None:
 
 
 @asynccontextmanager
-async def postgres(settings: Settings) -> AsyncIterator[tuple[str, Embedded | None]]:
+async def postgres(settings: Settings) -> AsyncGenerator[tuple[str, Embedded | None]]:
     """The URL of the database: the one that is set, or the embedded one, started where it does not run."""
     if settings.database_url:
         yield settings.database_url, None

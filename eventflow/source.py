@@ -13,7 +13,7 @@ anything before `committed`. `eventflow.testing.source_contract` is the test sui
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -136,7 +136,7 @@ class Source(Protocol):
         """
         ...
 
-    def batches(self, partition: str, cursor: JSON) -> AsyncIterator[Batch]:
+    def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """Non-empty batches strictly after `cursor` (None: from the configured beginning), for ever.
 
         Waits where there is nothing to hand over. The next batch is asked for only after `committed`

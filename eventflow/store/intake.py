@@ -6,7 +6,7 @@ through a table: a dedupe table under everything halves the rate.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -24,7 +24,7 @@ BEGIN: Final = "BEGIN; SELECT pg_advisory_xact_lock_shared(7310001)"
 
 
 @asynccontextmanager
-async def batch_transaction(conn: Connection) -> AsyncIterator[None]:
+async def batch_transaction(conn: Connection) -> AsyncGenerator[None]:
     """A transaction that holds the rule set's lock shared: `apply` waits for it, and it for `apply`."""
     await conn.execute(BEGIN)
     try:
@@ -37,7 +37,7 @@ async def batch_transaction(conn: Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def savepoint(conn: Connection) -> AsyncIterator[None]:
+async def savepoint(conn: Connection) -> AsyncGenerator[None]:
     """Undo only this block when it raises; the transaction around it goes on."""
     await conn.execute("SAVEPOINT piece")
     try:
