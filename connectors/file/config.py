@@ -1,0 +1,98 @@
+"""The words of a file source in a rule file."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from connectors.file.pattern import PathPattern
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_HOLE = "{path}"
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("a duration is a number and a unit, such as 500ms, 20s, 5m, 6h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,9}(ms|s|m|h|d)$"}),
+]
+
+
+class Settle(BaseModel):
+    """When a file counts as whole: unchanged for `quiet`, or once its `marker` is there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quiet: Duration | None = None
+    marker: str | None = None
+
+    @field_validator("marker")
+    @classmethod
+    def _one_hole(cls, marker: str | None) -> str | None:
+        if marker is None:
+            return None
+        if marker.count(_HOLE) != 1 or marker == _HOLE:
+            raise ValueError('a marker is a name made from {path}, such as "{path}.done"')
+        if marker.startswith("/") or ".." in marker.split("/"):
+            raise ValueError("a marker stays below the source's folder")
+        return marker
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.quiet is None) == (self.marker is None):
+            raise ValueError('say either {quiet: 2s} or {marker: "{path}.done"}')
+        return self
+
+
+class FileConfig(BaseModel):
+    """A folder, what of it to take, and when.
+
+    `path` is relative to the rule file. `removed` asks for `file.removed` events. `watch: poll` never
+    uses inotify; `auto` uses it where it works. `rescan` is how often the folder is compared with the
+    ledger whatever the kernel said.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(min_length=1)
+    initial: Literal["process", "ignore"]
+    pattern: str = "**"
+    settle: Settle = Settle(quiet=timedelta(seconds=2))
+    identity: Literal["content", "stat"] = "content"
+    removed: bool = Field(default=False, strict=True)
+    watch: Literal["auto", "poll"] = "auto"
+    rescan: Duration = timedelta(seconds=60)
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        PathPattern(pattern)
+        return pattern
+
+    @field_validator("rescan")
+    @classmethod
+    def _positive(cls, rescan: timedelta) -> timedelta:
+        if rescan <= timedelta(0):
+            raise ValueError("rescan must be longer than nothing")
+        return rescan
