@@ -11,7 +11,6 @@ from eventflow.cli.options import Json, examples
 from eventflow.cli.output import line, note, print_json
 
 if TYPE_CHECKING:
-    from eventflow.errors import Problem
     from eventflow.rulefile.ruleset import RuleSet
 
 
@@ -28,10 +27,15 @@ def register(app: typer.Typer) -> None:
 
 
 def _command(
-    path: Annotated[Path, typer.Argument(help="A folder of rule files, or one rule file.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of rule files, or one rule file.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
-    """Read rule files and test files and print what is wrong with them. Exits 2 where something is."""
+    """Read rule files and test files and print what is wrong with them.
+
+    Exits 2 where something is; warnings alone exit 0.
+    """
     raise typer.Exit(check(path, as_json))
 
 
@@ -40,49 +44,28 @@ def check(path: Path, as_json: bool) -> int:
 
     Raises `UsageError` where there is no such path.
     """
-    from eventflow.rulefile.folder import as_given
+    from eventflow.rulefile.examine import examine
 
-    ruleset, problems = examine(path)
-    shown = [as_given(path, problem) for problem in problems]
+    examined = examine(path)
     if as_json:
-        print_json(
-            [
-                {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "warning": p.warning}
-                for p in shown
-            ]
-        )
+        words = ("file", "line", "column", "message", "warning")
+        print_json([{word: getattr(problem, word) for word in words} for problem in examined.problems])
     else:
-        for problem in shown:
+        for problem in examined.problems:
             line(str(problem))
-    errors = sum(not problem.warning for problem in problems)
-    if errors:
-        note(f"{errors} {'error' if errors == 1 else 'errors'}")
+    if examined.errors:
+        note(f"{_count(len(examined.errors), 'error')} in {path}")
         return 2
-    if ruleset is not None and not as_json:
-        line(f"{summary(ruleset)}: ok")
+    if examined.ruleset is not None and not as_json:
+        line(f"{summary(examined.ruleset)}: ok")
     return 0
-
-
-def examine(path: Path) -> tuple[RuleSet | None, list[Problem]]:
-    """Load a set with its test files: the set where it has no errors, and every problem."""
-    from eventflow.errors import RuleSetError
-    from eventflow.rulefile.cases import read_cases
-    from eventflow.rulefile.connectors import find_connectors
-    from eventflow.rulefile.folder import read_folder, read_tests, set_folder
-    from eventflow.rulefile.load import load
-
-    try:
-        ruleset = load(read_folder(path), set_folder(path), find_connectors())
-    except RuleSetError as error:
-        return None, list(error.problems)
-    try:
-        read_cases(read_tests(path), ruleset)
-    except RuleSetError as error:
-        return None, [*ruleset.warnings, *error.problems]
-    return ruleset, list(ruleset.warnings)
 
 
 def summary(ruleset: RuleSet) -> str:
     """`3 rules, 1 workflow, 2 sources`."""
-    counts = ((len(ruleset.rules), "rule"), (len(ruleset.workflows), "workflow"), (len(ruleset.sources), "source"))
-    return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+    counts = {"rule": len(ruleset.rules), "workflow": len(ruleset.workflows), "source": len(ruleset.sources)}
+    return ", ".join(_count(number, word) for word, number in counts.items())
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

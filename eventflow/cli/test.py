@@ -28,42 +28,40 @@ def register(app: typer.Typer) -> None:
 
 
 def _command(
-    path: Annotated[Path, typer.Argument(help="A folder of rule files, or one rule file.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of rule files, or one rule file.", show_default=False)
+    ],
     as_json: Json = False,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit XML report as well.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Chooses the shuffles and splits.")] = 0,
 ) -> None:
-    """Run the cases that stand beside the rules. Exits 1 where one fails, 2 where a file is broken."""
-    raise typer.Exit(test(path, as_json, junit, seed))
+    """Run the cases that stand beside the rules.
+
+    Exits 1 where one fails, 2 where a rule file or test file is broken.
+    """
+    raise typer.Exit(run_cases(path, as_json=as_json, junit=junit, seed=seed))
 
 
-def test(path: Path, as_json: bool, junit: Path | None = None, seed: int = 0) -> int:
+def run_cases(path: Path, *, as_json: bool, junit: Path | None, seed: int) -> int:
     """Run all cases and print how they ended; the exit code.
 
     Raises `UsageError` where there is no such path.
     """
-    from eventflow.errors import RuleSetError
-    from eventflow.rulefile.cases import read_cases
-    from eventflow.rulefile.connectors import find_connectors
-    from eventflow.rulefile.folder import as_given, read_folder, read_tests, set_folder
+    from eventflow.rulefile.examine import examine
     from eventflow.rulefile.junit import as_junit
-    from eventflow.rulefile.load import load
     from eventflow.rulefile.verdict import judge
 
-    try:
-        ruleset = load(read_folder(path), set_folder(path), find_connectors())
-        cases = read_cases(read_tests(path), ruleset)
-    except RuleSetError as error:
-        for problem in error.problems:
-            if not problem.warning:
-                note(str(as_given(path, problem)))
+    examined = examine(path)
+    if examined.ruleset is None or examined.errors:
+        for problem in examined.errors:
+            note(str(problem))
         return 2
     results: list[tuple[Verdict, float]] = []
-    for case in cases:
+    for case in examined.cases:
         begun = perf_counter()
-        results.append((judge(case, ruleset, seed), perf_counter() - begun))
+        results.append((judge(case, examined.ruleset, seed), perf_counter() - begun))
     if junit is not None:
         junit.write_bytes(as_junit(results))
     if as_json:
@@ -96,4 +94,7 @@ def _print(results: list[tuple[Verdict, float]]) -> None:
             for text in verdict.failures:
                 line(f"       {text}")
     failed = sum(not verdict.passed for verdict, _ in results)
-    line(f"{len(results)} cases, {failed} failed" if results else "no cases: a test file is NAME.test.yaml beside a rule file")
+    if results:
+        line(f"{len(results)} {'case' if len(results) == 1 else 'cases'}, {failed} failed")
+    else:
+        note("no cases: they stand in NAME.test.yaml beside a rule file")

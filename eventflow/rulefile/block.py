@@ -18,7 +18,7 @@ from eventflow.rulefile.words import Words
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A mapping being read. `what` names it in messages (`rule 'nightly'`), `mark` is where that name stands."""
+    """A mapping being read. `what` names it in messages (`rule 'nightly'`), `mark` is its name's place."""
 
     report: Report
     what: str
@@ -80,7 +80,10 @@ class Block:
         for item in node.items:
             text = self._as_text(name, item)
             if text is not None and text in found:
-                self.error(item, f"'{name}' names {text!r} twice; the first is at {found[text].line}:{found[text].column}")
+                self.error(
+                    item,
+                    f"'{name}' names {text!r} twice; the first is at {found[text].line}:{found[text].column}",
+                )
             elif text is not None:
                 found[text] = item.mark
         return list(found.items())
@@ -116,7 +119,9 @@ class Block:
             return None
         value = duration(node.value) if isinstance(node, ScalarNode) else None
         if not value:
-            self.error(node, f"'{name}' must be a duration such as 500ms, 20s, 5m, 6h or 7d, not {kind(node)}")
+            self.error(
+                node, f"'{name}' must be a duration such as 500ms, 20s, 5m, 6h or 7d, not {kind(node)}"
+            )
             return None
         return value
 

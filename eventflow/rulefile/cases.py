@@ -58,16 +58,28 @@ class Case:
     splits: int = 0
 
 
-def read_cases(files: Mapping[str, bytes], ruleset: RuleSet) -> list[Case]:
-    """All cases of the test files, in order. Raises `RuleSetError` with every problem of the files."""
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What cases may refer to. None: the set did not load, so nobody knows."""
+
+    sources: Collection[str] | None
+    rules: Collection[str] | None
+
+
+def read_cases(files: Mapping[str, bytes], ruleset: RuleSet | None) -> list[Case]:
+    """All cases of the test files, in order; names are not checked where the set itself did not load.
+
+    Raises `RuleSetError` with every problem of the files.
+    """
     report = Report("")
-    cases = [case for file in sorted(files) for case in _read_file(files[file], report.of(file), ruleset)]
+    names = _Names(ruleset.sources, {rule.name for rule in ruleset.rules}) if ruleset else _Names(None, None)
+    cases = [case for file in sorted(files) for case in _read_file(files[file], report.of(file), names)]
     if report.problems:
         raise RuleSetError(in_order(report.problems))
     return cases
 
 
-def _read_file(content: bytes, report: Report, ruleset: RuleSet) -> list[Case]:
+def _read_file(content: bytes, report: Report, names: _Names) -> list[Case]:
     root, _ = read_yaml(content, report.error)
     if root is None or (isinstance(root, ScalarNode) and root.value is None):
         return []
@@ -80,7 +92,7 @@ def _read_file(content: bytes, report: Report, ruleset: RuleSet) -> list[Case]:
     for index, block in enumerate(_blocks(top, "cases", "case {}"), 1):
         name = block.text("name") or f"case {index}"
         named = Block(report, f"case '{shorten(name)}'", block.mark, block.node)
-        found.append(_case(named, name, ruleset))
+        found.append(_case(named, name, names))
     return found
 
 
@@ -101,11 +113,13 @@ def _blocks(parent: Block, word: str, what: str) -> list[Block]:
     return found
 
 
-def _case(block: Block, name: str, ruleset: RuleSet) -> Case:
+def _case(block: Block, name: str, names: _Names) -> Case:
     block.check_words(CASE)
     clock = _Clock()
-    given = [_given(one, index, clock, ruleset) for index, one in enumerate(_blocks(block, "given", "given {}"), 1)]
-    expect = [_expectation(one, ruleset) for one in _blocks(block, "expect", "expect {}")]
+    given = [
+        _given(one, index, clock, names) for index, one in enumerate(_blocks(block, "given", "given {}"), 1)
+    ]
+    expect = [_expectation(one, names) for one in _blocks(block, "expect", "expect {}")]
     also = block.block("also")
     if also is not None:
         also.check_words(VARIATIONS)
@@ -132,7 +146,7 @@ class _Clock:
         return self.now or datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
 
 
-def _given(block: Block, index: int, clock: _Clock, ruleset: RuleSet) -> Given | None:
+def _given(block: Block, index: int, clock: _Clock, names: _Names) -> Given | None:
     block.check_words(GIVEN)
     if "advance" in block:
         for word in ("at", "from", "event"):
@@ -141,7 +155,7 @@ def _given(block: Block, index: int, clock: _Clock, ruleset: RuleSet) -> Given |
         clock.now = clock.read() + (block.duration("advance") or timedelta(0))
         return Given(clock.now, None)
     _set_clock(block, clock)
-    source = _source(block, ruleset)
+    source = _source(block, names)
     inner = block.block("event")
     if inner is None or source is None:
         return None
@@ -173,21 +187,25 @@ def _moment(block: Block, word: str, node: Node) -> datetime | None:
                 return datetime.fromisoformat(text.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             pass  # a month 13, or a day that no calendar has: reported like any other text
-    block.error(node, f"'{word}' must be like 2026-01-01T06:00:00Z, or \"06:00\" on that day in UTC; not {kind(node)}")
+    block.error(
+        node, f"'{word}' must be like 2026-01-01T06:00:00Z, or \"06:00\" on that day in UTC; not {kind(node)}"
+    )
     return None
 
 
-def _source(block: Block, ruleset: RuleSet) -> str | None:
+def _source(block: Block, names: _Names) -> str | None:
     if "from" in block:
-        name, known = block.text("from"), [*ruleset.sources, EVENTFLOW_SOURCE]
-        if name is not None and name not in known:
-            block.error(block.node.entries["from"].value, f"from: {unknown('source', name, known)}")
-            return None
-        return name
-    if len(ruleset.sources) > 1:
-        block.error(block.mark, f"'from' is missing: the set has the sources {', '.join(sorted(ruleset.sources))}")
+        name = block.text("from")
+        if name is None or names.sources is None or name in names.sources or name == EVENTFLOW_SOURCE:
+            return name
+        message = unknown("source", name, [*names.sources, EVENTFLOW_SOURCE])
+        block.error(block.node.entries["from"].value, f"from: {message}")
         return None
-    return next(iter(ruleset.sources), EVENTFLOW_SOURCE)
+    sources = names.sources or ()
+    if len(sources) > 1:
+        block.error(block.mark, f"'from' is missing: the set has the sources {', '.join(sorted(sources))}")
+        return None
+    return next(iter(sources), EVENTFLOW_SOURCE)
 
 
 def _event(block: Block, source: str, identity: str, clock: _Clock) -> Event | None:
@@ -216,24 +234,27 @@ def _event(block: Block, source: str, identity: str, clock: _Clock) -> Event | N
     )
 
 
-def _expectation(block: Block, ruleset: RuleSet) -> Expectation | None:
+def _expectation(block: Block, names: _Names) -> Expectation | None:
     block.check_words(EXPECTED)
     words = [word for word in EXPECTED.any_of if word in block]
     if len(words) != 1 or "open" in block:
         if len(words) > 1:
-            block.error(block.node.entries[words[1]].key, f"has both '{words[0]}' and '{words[1]}'; write two entries")
+            block.error(
+                block.node.entries[words[1]].key, f"has both '{words[0]}' and '{words[1]}'; write two entries"
+            )
         return None
     word = words[0]
     name = block.text(word)
     if name is None:
         return None
-    rules = [rule.name for rule in ruleset.rules]
-    if word in ("fire", "no_fire") and name not in rules:
-        block.error(block.node.entries[word].value, f"{word}: {unknown('rule', name, rules)}")
+    if word in ("fire", "no_fire") and names.rules is not None and name not in names.rules:
+        block.error(block.node.entries[word].value, f"{word}: {unknown('rule', name, names.rules)}")
     _check_fits(block, word, ALLOWED_BESIDE[word])
     at_node = block.get("at")
     at = None if at_node is None else _moment(block, "at", at_node)
-    values = {key: plain_value(entry.value) for key, entry in block.entries() if key in ("with", "key", "data")}
+    values = {
+        key: plain_value(entry.value) for key, entry in block.entries() if key in ("with", "key", "data")
+    }
     return Expectation(word, name, values, at, block.mark)
 
 

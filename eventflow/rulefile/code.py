@@ -59,7 +59,7 @@ class Code:
 
 
 def _names_in(path: str, content: bytes) -> tuple[frozenset[str], bool] | str:
-    """The names a module's top level binds, and whether `import *` may bind more; or why it does not parse."""
+    """The names that a module binds, and whether `import *` may bind more; or why it does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

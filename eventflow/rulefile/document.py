@@ -24,7 +24,9 @@ class Document:
     """
 
     definitions: dict[str, dict[str, Block]] = field(default_factory=lambda: {kind: {} for kind in FILE.now})
-    names: dict[str, dict[str, tuple[str, Mark]]] = field(default_factory=lambda: {kind: {} for kind in FILE.now})
+    names: dict[str, dict[str, tuple[str, Mark]]] = field(
+        default_factory=lambda: {kind: {} for kind in FILE.now}
+    )
     complete: bool = True
 
 
@@ -72,7 +74,9 @@ def _declare(section_block: Block, section: str, document: Document) -> None:
         first = document.names[section].get(name)
         if first is not None:
             file, (line, column) = first
-            report.error(entry.key, f"{singular} '{shorten(name)}' is already defined at {file}:{line}:{column}")
+            report.error(
+                entry.key, f"{singular} '{shorten(name)}' is already defined at {file}:{line}:{column}"
+            )
             continue
         document.names[section][name] = (report.file, entry.key)
         block = section_block.inner(entry, f"{singular} '{shorten(name)}'")

@@ -30,7 +30,9 @@ def read_folder(path: Path) -> Mapping[str, bytes]:
     """
     root = set_folder(path)
     if path.is_dir():
-        names = [name for name in _walk(root) if name.endswith(RULE_SUFFIXES) and not name.endswith(TEST_SUFFIXES)]
+        names = [
+            name for name in _walk(root) if name.endswith(RULE_SUFFIXES) and not name.endswith(TEST_SUFFIXES)
+        ]
         code = [name for name in _walk(root) if name.endswith(".py")]
     else:
         names = [_existing(_rule_file_of(path)).name]
@@ -58,7 +60,9 @@ def _rule_file_of(path: Path) -> Path:
     for suffix in TEST_SUFFIXES:
         if path.name.endswith(suffix):
             stem = path.name.removesuffix(suffix)
-            found = [path.with_name(stem + one) for one in RULE_SUFFIXES if path.with_name(stem + one).is_file()]
+            found = [
+                path.with_name(stem + one) for one in RULE_SUFFIXES if path.with_name(stem + one).is_file()
+            ]
             return found[0] if found else path.with_name(stem + RULE_SUFFIXES[0])
     return path
 
@@ -70,7 +74,7 @@ def _existing(path: Path) -> Path:
 
 
 def _walk(root: Path, *, packages_only: bool = False) -> Iterator[str]:
-    """Files below the root, sorted; hidden folders, caches and environments are not entered, links not followed."""
+    """Files below the root, sorted; not those in hidden folders, caches, environments and linked folders."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(one for one in folders if _entered(Path(folder, one), packages_only))
         for name in sorted(names):
@@ -101,7 +105,9 @@ def _read(root: Path, names: list[str]) -> Mapping[str, bytes]:
             continue
         code_bytes += len(files[name]) if name.endswith(".py") else 0
         if code_bytes > MAX_CODE_BYTES:
-            problems.append(Problem(shown, 1, 1, "the folder's Python files are more than 10 MiB; put them in a package"))
+            problems.append(
+                Problem(shown, 1, 1, "the folder's Python files are more than 10 MiB; put them in a package")
+            )
             break
     if problems:
         raise RuleSetError(problems)

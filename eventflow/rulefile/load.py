@@ -78,5 +78,3 @@ def _rules(
     names = Names(connectors, workflows, document.complete)
     found = [read_rule(name, block, names) for name, block in document.definitions["rules"].items()]
     return [rule for rule in found if rule is not None]
-
-

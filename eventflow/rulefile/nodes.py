@@ -61,7 +61,7 @@ def plain_value(node: Node) -> JSON:
 
 
 def locate(node: Node, path: tuple[str | int, ...], *, on_key: bool = False) -> Mark:
-    """Where the value at `path` below `node` stands, or its key; the nearest known place where it is absent."""
+    """Where the value at `path` below `node` stands, or its key; where it is absent, the nearest place."""
     mark = node.mark
     for index, step in enumerate(path):
         last = index == len(path) - 1

@@ -38,9 +38,10 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a rule may refer to. `sources` and `workflows` hold every declared name; the value is None where
-    the definition has errors of its own. `complete` is false where a file could not be read: a name that
-    is not there may stand in it.
+    """What a rule may refer to.
+
+    `sources` and `workflows` hold every declared name, None where its definition has errors of its own.
+    `complete` is false where a file could not be read: a name that is not there may stand in it.
     """
 
     sources: Mapping[str, type[Source] | None]
@@ -172,7 +173,9 @@ def _check_run(block: Block, run: str, inputs: Mapping[str, Template], names: Na
     words = given.value.entries if given is not None and isinstance(given.value, MapNode) else {}
     for word, entry in words.items():
         if word not in workflow.params:
-            block.error(entry.key, f"with: {unknown(f'parameter of workflow {run!r}', word, workflow.params)}")
+            block.error(
+                entry.key, f"with: {unknown(f'parameter of workflow {run!r}', word, workflow.params)}"
+            )
         elif word in inputs and not inputs[word].holes:
             wrong = conversion_error(workflow.params[word].type, inputs[word].value)
             if wrong is not None:
@@ -193,11 +196,11 @@ def _advise(block: Block, sources: frozenset[str] | None, names: Names, pattern:
         return
     several = [name for name in sorted(sources) if _sends_several_types(names.sources.get(name))]
     if several or EVENTFLOW_SOURCE in sources:
-        message = f"has no condition on 'type': it fires on every kind of event from {', '.join(sorted(sources))}"
+        message = (
+            f"has no condition on 'type': it fires on every kind of event from {', '.join(sorted(sources))}"
+        )
         block.warn(block.mark, message)
 
 
 def _sends_several_types(connector: type[Source] | None) -> bool:
     return connector is not None and connector.delivery is Delivery.ledger
-
-

@@ -17,7 +17,7 @@ from eventflow.workflow.definition import Workflow
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A configured source. `folder` is the absolute folder of its rule file; `file` and `line` say where it stands.
+    """A configured source. `folder` is the absolute folder of its rule file, `file` and `line` its place.
 
     Secrets in `config` are still references: they are resolved when the source is made.
     """

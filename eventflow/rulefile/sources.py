@@ -35,7 +35,9 @@ def read_source(
     if connector.delivery is Delivery.pushed and "id" not in words and "dedupe" not in words:
         block.warn(block.mark, "has neither 'id' nor 'dedupe': a sender's retry is a second event")
     here = folder / PurePosixPath(block.report.file).parent
-    return SourceSpec(name, str(block.text("connector")), connector, config, here, block.report.file, block.mark.line)
+    return SourceSpec(
+        name, str(block.text("connector")), connector, config, here, block.report.file, block.mark.line
+    )
 
 
 def _connector(block: Block, connectors: Mapping[str, type[Source]]) -> type[Source] | None:
@@ -94,7 +96,9 @@ def _in_our_words(path: tuple[str | int, ...], dotted: str, detail: ErrorDetails
     hint = ""
     expected = str(detail.get("ctx", {}).get("expected", ""))
     if detail["type"] in {"literal_error", "enum"} and isinstance(detail["input"], str):
-        hint = did_you_mean(detail["input"], [one.strip(" '") for one in expected.replace(" or ", ",").split(",")])
+        hint = did_you_mean(
+            detail["input"], [one.strip(" '") for one in expected.replace(" or ", ",").split(",")]
+        )
     if not path:
         return text
     given = detail["input"]
@@ -122,5 +126,3 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-

@@ -26,10 +26,16 @@ def read_task(name: str, block: Block, code: Code) -> Task | None:
     call = _call(block, code)
     inputs = read_inputs(block, TASK_VARIABLES)
     if "shell" in block and "with" in block:
-        block.error(block.node.entries["with"].key, "'with' is for python tasks; write the holes into the arguments")
+        block.error(
+            block.node.entries["with"].key, "'with' is for python tasks; write the holes into the arguments"
+        )
     for word in inputs:
         if word == "ctx" or not _ARGUMENT.fullmatch(word):
-            reason = "is the task's context, handed over by itself" if word == "ctx" else "is no name of an argument"
+            reason = (
+                "is the task's context, handed over by itself"
+                if word == "ctx"
+                else "is no name of an argument"
+            )
             block.error(locate(block.node, ("with", word), on_key=True), f"with: '{word}' {reason}")
     after = block.texts("after") or []
     retry = _retry(block)
@@ -86,7 +92,7 @@ def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...
 
 def _arguments(block: Block, node: Node) -> tuple[Template, ...] | None:
     if not isinstance(node, ListNode):
-        reason = "no shell reads it, so spaces and quotes in data stay harmless: [\"program\", \"argument\"]"
+        reason = 'no shell reads it, so spaces and quotes in data stay harmless: ["program", "argument"]'
         block.error(node, f"'shell' must be a list of texts, not {kind(node)}; {reason}")
         return None
     if not node.items:

@@ -56,7 +56,7 @@ class Variation:
 
 
 def variations(case: Case, seed: int) -> Iterator[Variation]:
-    """The case as written, an event a batch; then its shuffles and splits. The same seed gives the same ones."""
+    """The case as written, an event a batch; then its shuffles and splits, the same for the same seed."""
     given = [one for one in case.given if one.event is not None]
     yield Variation("as written", [[one] for one in given])
     for number in range(1, case.shuffles + 1):

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a case ended. `failures` are lines for people, empty where it passed. `seed` repeats its variations."""
+    """How a case ended. `failures` are lines for people, none where it passed; `seed` repeats it."""
 
     case: Case
     seed: int
@@ -54,12 +54,14 @@ def _failures(case: Case, ruleset: RuleSet, observed: Observed) -> list[str]:
     for emitted in other_emits:
         lines.append(f"not expected: {_show_emit(emitted)}{_forbidden(case, 'no_emit', emitted.type)}")
     for letter in observed.letters:
-        lines.append(f"not expected: rule '{letter.rule.name}' made a dead letter ({letter.stage}): {letter.reason}")
+        lines.append(
+            f"not expected: rule '{letter.rule.name}' made a dead letter ({letter.stage}): {letter.reason}"
+        )
     return lines + _contradictions(case, observed)
 
 
 def _contradictions(case: Case, observed: Observed) -> list[str]:
-    """`no_fire` and `no_emit` for what another line of the case expects, and what therefore was no surprise."""
+    """`no_fire` and `no_emit` for what happened, but was no surprise: another line expects it."""
     fired = {one.rule for one in observed.fired}
     emitted = {one.type for one in observed.emitted}
     wanted = {(one.word, one.name) for one in case.expect}
@@ -190,7 +192,9 @@ def _show_expectation(expectation: Expectation) -> str:
 
 
 def _show_fire(fired: Fired) -> str:
-    return f"fire {fired.rule} with {_json(fired.inputs)} at {fired.at.isoformat()} (event {fired.event.type})"
+    return (
+        f"fire {fired.rule} with {_json(fired.inputs)} at {fired.at.isoformat()} (event {fired.event.type})"
+    )
 
 
 def _show_emit(emitted: Emitted) -> str:

@@ -91,16 +91,18 @@ RULE = Words(
         "tags": _texts("Words to find the rule by."),
         "description": _text("What the rule is for."),
     },
-    later=frozenset(
-        "when batch debounce throttle concurrency delay time lateness on_change on_incomplete require".split()
-    ),
+    later=frozenset({
+        "when", "batch", "debounce", "throttle", "concurrency", "delay", "time", "lateness", "on_change",
+        "on_incomplete", "require",
+    }),
     any_of=("run", "emit"),
-)
+)  # fmt: skip
 
-WHEN = frozenset(
-    "all any sequence count sum distinct min max absent key within every need consume reaches or_after"
-    " timezone after by days calendar grace keys from match where members".split()
-)
+WHEN = frozenset({
+    "all", "any", "sequence", "count", "sum", "distinct", "min", "max", "absent",
+    "key", "within", "every", "need", "consume", "reaches", "or_after", "timezone", "after", "by", "days",
+    "calendar", "grace", "keys", "from", "match", "where", "members",
+})  # fmt: skip
 """The words below `when`; none works yet, but a misspelt one is still named."""
 
 SOURCE = Words({"connector": _text("The kind of source: file, webhook, ...")}, required=("connector",))
@@ -148,7 +150,9 @@ TASK = Words(
         "retry": {"$ref": "#/$defs/retry"},
         "timeout": _duration("The longest one attempt may take."),
     },
-    later=frozenset({"sql", "http", "workflow", "kafka", "ray", "on_success", "on_failure", "pool", "resources"}),
+    later=frozenset(
+        {"sql", "http", "workflow", "kafka", "ray", "on_success", "on_failure", "pool", "resources"}
+    ),
     any_of=("python", "shell"),
 )
 

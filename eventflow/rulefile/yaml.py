@@ -157,7 +157,7 @@ class _Composer:
         try:
             if event.tag is not None and event.tag != "!":
                 value = tagged(self._core_tag(event, TAGS), event.value)
-            elif event.implicit[0]:
+            elif event.tag is None and event.implicit[0]:
                 value = plain(event.value)
         except ScalarError as error:
             self.complain(mark, str(error))

@@ -118,6 +118,16 @@ class Orphans:
     firings: int
     matches: int
 
+    @property
+    def sentences(self) -> list[str]:
+        """What is wrong, a line for each kind; none where all is well."""
+        found = (
+            (self.runs, "firings have lost their run"),
+            (self.firings, "runs have lost their firing"),
+            (self.matches, "events count as matched, but neither a firing nor a dead letter of theirs is there"),
+        )
+        return [f"{count} {what}" for count, what in found if count]
+
 
 async def orphans(conn: Connection) -> Orphans:
     """Look for lost firings and runs, which no counter counts."""

@@ -161,6 +161,14 @@ async def show(conn: Connection, letter_id: UUID) -> dict[str, Any]:
     return letter
 
 
+# The run's row goes first, here as in `runs.retry_run`: of two letters of one run that two people send in at
+# the same time, the second one sees that the first has settled both.
+LOCK_RUN: Final[LiteralString] = """
+SELECT FROM run
+WHERE id = (SELECT run_id FROM dead_letter WHERE id = $1)
+FOR NO KEY UPDATE
+"""
+
 LOCK: Final[LiteralString] = """
 SELECT id, stage, state, reason, source, position, event_uid, rule, run_id, raw, edited, attributes,
        replays, resolved
@@ -175,6 +183,7 @@ async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> Sto
 
     Waits for whoever else has it locked and then sees what they did. Raises `LetterNotOpen`.
     """
+    await conn.execute(LOCK_RUN, letter_id)
     row = await conn.fetchrow(LOCK, letter_id)
     if row is None:
         raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
@@ -203,9 +212,21 @@ WHERE id = $1
 """
 
 
+RESOLVE_SIBLINGS: Final[LiteralString] = """
+UPDATE dead_letter
+SET state = 'replayed', resolved = clock_timestamp()
+WHERE run_id = $2 AND id <> $1 AND state = 'open' AND stage IN ('task', 'run')
+"""
+
+
 async def replayed(conn: Connection, letter: StoredLetter) -> None:
-    """Note the replay, in the transaction that locked the letter and wrote what it became."""
+    """Note the replay, in the transaction that locked the letter and wrote what it became.
+
+    A task that crashed too often leaves a letter of its own beside its run's: one replay answers both.
+    """
     await conn.execute(RESOLVE, letter.id, LetterState.replayed)
+    if letter.run_id is not None:
+        await conn.execute(RESOLVE_SIBLINGS, letter.id, letter.run_id)
 
 
 async def discard(conn: Connection, letter_ids: Sequence[UUID]) -> int:

@@ -51,7 +51,7 @@ class Mix:
     pause: tuple[float, float] = (1.0, 3.0)
     spell: float = 12.0
     calm: float = 3.0
-    load: Load = Load()
+    load: Load = field(default_factory=Load)
 
 
 STORM: Final = Mix(

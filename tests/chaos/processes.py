@@ -1,4 +1,4 @@
-"""The processes that die: a Postgres of the run's own and two `eventflow serve`, all children of the driver."""
+"""The processes that die: a Postgres of the run's own and two `eventflow serve`, children of the driver."""
 
 from __future__ import annotations
 

@@ -113,3 +113,11 @@ async def logs(
 ) -> View:
     """What the tasks of a run wrote, oldest first, in the chunks that it was stored in."""
     return await select(conn, LOGS, run_id, task, since)
+
+
+NODES_ALIVE: Final[LiteralString] = "SELECT count(*) FROM node WHERE lease_until > now()"
+
+
+async def nodes_alive(conn: Connection) -> int:
+    """How many `serve` processes have renewed their lease lately."""
+    return int(await conn.fetchval(NODES_ALIVE))

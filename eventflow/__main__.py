@@ -1,0 +1,5 @@
+"""`python -m eventflow`."""
+
+from eventflow.cli.main import main
+
+main()

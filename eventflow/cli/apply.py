@@ -1,0 +1,85 @@
+"""`eventflow apply PATH`: load, compare, replace, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventflow.cli.options import examples
+from eventflow.cli.output import block, line, note
+
+if TYPE_CHECKING:
+    from eventflow.store.pool import Pool
+
+EXAMPLES = examples(
+    "eventflow apply rules/ --plan             what would change? Touches nothing",
+    "eventflow apply rules/                    make it the current rule set on every node",
+    "eventflow apply rules/ --take-over        even where the current one came from elsewhere",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EXAMPLES)(apply)
+
+
+def apply(
+    path: Annotated[Path, typer.Argument(help="A rule file or a folder of them.", show_default=False)],
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would change and change nothing.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Replace a rule set that was applied from elsewhere.")
+    ] = False,
+) -> None:
+    """Make the rule set at PATH the current one, all or nothing.
+
+    A set that does not load changes nothing and says why, with file:line:column (exit 2).
+    """
+    from eventflow.cli.session import ask_pool
+
+    ask_pool(lambda pool: _plan(pool, path) if plan else _apply(pool, path, take_over=take_over))
+
+
+async def _apply(pool: Pool, path: Path, *, take_over: bool) -> None:
+    from eventflow.service import apply_folder
+
+    applied = await apply_folder(pool, path, take_over=take_over)
+    if applied.changed:
+        line(f"applied {path}: revision {applied.revision} is current")
+    else:
+        line(f"nothing changed: revision {applied.revision} is this very rule set")
+
+
+async def _plan(pool: Pool, path: Path) -> None:
+    from eventflow.rulefile.connectors import find_connectors
+    from eventflow.rulefile.folder import read_folder, set_folder
+    from eventflow.rulefile.load import load
+    from eventflow.store import rulesets
+
+    files = await asyncio.to_thread(read_folder, path)
+    wanted = await asyncio.to_thread(load, files, folder=set_folder(path).resolve(), connectors=find_connectors())
+    for warning in wanted.warnings:
+        note(str(warning))
+    async with pool.acquire() as conn:
+        revision = await rulesets.current_revision(conn)
+        stored = await rulesets.read(conn, revision) if revision else None
+    changes = differences(stored.files if stored else {}, files)
+    if stored is not None and not changes:
+        line(f"nothing would change: revision {revision} is this very rule set")
+        return
+    line(f"{path} would become revision {revision + 1} or later"
+         + (f", in place of revision {revision} from {stored.origin}" if stored else ", the first one"))
+    block(changes)
+    line(f"{len(wanted.sources)} sources, {len(wanted.workflows)} workflows, {len(wanted.rules)} rules")
+
+
+def differences(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> list[str]:
+    """One line per file that is added (+), removed (-) or changed (~), by name."""
+    return [
+        f"{'+' if name not in old else '-' if name not in new else '~'} {name}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]

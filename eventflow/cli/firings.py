@@ -1,0 +1,38 @@
+"""`eventflow firings`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventflow.cli.options import Json, Limit, Since, examples, row_limit
+from eventflow.cli.output import print_rows
+
+COLUMNS = ("at", "rule", "state", "event", "run_state", "run_id", "firing_id")
+EXAMPLES = examples(
+    "eventflow firings                         the last 50",
+    "eventflow firings --rule orders-landed --since 1d",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EXAMPLES)(firings)
+
+
+def firings(
+    rule: Annotated[str | None, typer.Option("--rule", help="Only of this rule.")] = None,
+    since: Since = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List the moments at which a rule's trigger was satisfied, newest first.
+
+    States: admitted (its run exists), held (not started yet; `reason` says why), skipped.
+    """
+    from eventflow.cli.session import ask
+    from eventflow.store.views import events as views
+
+    rows = ask(lambda conn: views.firings(conn, since=since, rule=rule, limit=row_limit(limit, json)))
+    print_rows(rows, COLUMNS, as_json=json, empty="no firings: no rule was satisfied by anything that fits")

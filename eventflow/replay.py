@@ -1,0 +1,219 @@
+"""A dead letter's way back in: once per replay, whoever else is at it.
+
+Stage `decode` or `match` comes back as a new event, for all rules, through the outbox. Stage `start`,
+`task` or `run` re-fires its rule only, with the current rule set: else rules that succeeded would run
+again. The letter is locked first and marked in the same transaction, so a crash in the middle leaves
+either both or neither.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import msgspec
+
+from eventflow.errors import EventflowError, RevisionChanged, Undecodable
+from eventflow.event import Event, encode_json, new_uid
+from eventflow.ingest import Rules
+from eventflow.matching.effects import Decision, Taken
+from eventflow.matching.match import decide_one
+from eventflow.matching.rule import Rule
+from eventflow.reread import Rereader, event_of
+from eventflow.rulefile.ruleset import RuleSet
+from eventflow.store import dead_letters, effects, intake, outbox, runs
+from eventflow.store.dead_letters import Stage, StoredLetter
+from eventflow.store.pool import Connection, Pool
+from eventflow.store.signals import Signal, tell
+from eventflow.store.views import runs as run_views
+
+_OUR_SUFFIX: Final = re.compile(r"![0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+$")
+
+
+class ReplayRefused(EventflowError):
+    """The letter cannot be sent in as it is; it stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a letter became: a new event (`event` is its id), a firing of `rule`, or a run of `workflow`."""
+
+    letter: UUID
+    event: str | None = None
+    rule: str | None = None
+    workflow: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "event" if self.event else "firing" if self.rule else "run"
+
+    @property
+    def sentence(self) -> str:
+        """For a person: `sent in as event 'a#1!...'`."""
+        if self.event:
+            return f"sent in as event {self.event!r}"
+        return f"rule '{self.rule}' fired again" if self.rule else f"workflow '{self.workflow}' started again"
+
+
+class _DryRun(Exception):
+    """Ends the transaction of a dry run; `replayed` is what would have been."""
+
+    def __init__(self, replayed: Replayed) -> None:
+        self.replayed = replayed
+
+
+class Replay:
+    """Sends letters in again. `type_` is for letters of stage `decode` that do not know their type."""
+
+    def __init__(
+        self, pool: Pool, rules: Rules, *, type_: str | None = None, again: bool = False, dry_run: bool = False
+    ) -> None:
+        self._pool = pool
+        self._rules = rules
+        self._type = type_
+        self._again = again
+        self._dry_run = dry_run
+
+    async def send(self, letter_id: UUID) -> Replayed:
+        """One letter, in one transaction. Raises `ReplayRefused` or `LetterNotOpen`; then nothing has changed."""
+        while True:
+            try:
+                return await self._send(letter_id)
+            except RevisionChanged:
+                await self._rules.refresh()
+            except _DryRun as dry:
+                return dry.replayed
+
+    async def _send(self, letter_id: UUID) -> Replayed:
+        ruleset = self._rules.current
+        async with self._pool.acquire() as conn:
+            async with intake.batch_transaction(conn):
+                now = await intake.check_revision(conn, ruleset.revision)
+                letter = await dead_letters.lock(conn, letter_id, again=self._again)
+                replayed = await self._write(conn, letter, ruleset, now)
+                await dead_letters.replayed(conn, letter)
+                if self._dry_run:
+                    raise _DryRun(replayed)
+            await tell(conn, Signal.outbox if replayed.event else Signal.tasks)
+        return replayed
+
+    async def _write(self, conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime) -> Replayed:
+        if letter.stage in (Stage.decode, Stage.match):
+            event = self._event(letter, ruleset)
+            await outbox.put(conn, [event])
+            return Replayed(letter.id, event=event.id)
+        if letter.rule is None:
+            return await _start_by_hand(conn, letter, ruleset, now)
+        taken = await self._taken(conn, letter, ruleset, now)
+        await _fire(conn, letter, _rule(letter, ruleset), taken, ruleset, now)
+        return Replayed(letter.id, rule=letter.rule)
+
+    # ------------------------------------------------------------------ as a new event
+
+    def _event(self, letter: StoredLetter, ruleset: RuleSet) -> Event:
+        """The letter as an event of its original source, with an identity that no other replay has."""
+        source = letter.source or ""
+        kept = letter.attributes
+        made = self._record(letter, ruleset)
+        if made is None:
+            made = event_of(
+                source, kept.id or "letter", self._type or kept.type or _default_type(letter, ruleset),
+                kept.subject, kept, letter.raw, self._data(letter, ruleset),
+            )  # fmt: skip
+        return msgspec.structs.replace(
+            made,
+            id=f"{_OUR_SUFFIX.sub('', kept.id or made.id)}!{letter.id}.{letter.replays + 1}",
+            type=self._type or kept.type or made.type,
+            # The chain of rules stays, so that a loop stays one; a person begins its depth anew.
+            lineage=msgspec.structs.replace(kept.lineage, depth=0) if kept.lineage else None,
+            dedupe=None,
+            replayof=str(letter.id),
+        )
+
+    def _record(self, letter: StoredLetter, ruleset: RuleSet) -> Event | None:
+        record = Rereader(ruleset, self._pool).record(letter.source or "", letter.raw, letter.attributes.meta)
+        if record is None or isinstance(record, Event):
+            return record
+        raise _undecodable(letter, record.reason)
+
+    def _data(self, letter: StoredLetter, ruleset: RuleSet) -> object:
+        try:
+            return Rereader(ruleset, self._pool).data(letter.source or "", letter.raw, letter.attributes)
+        except Undecodable as error:
+            raise _undecodable(letter, error.reason) from error
+
+    # ------------------------------------------------------------------ as a firing of its rule
+
+    async def _taken(self, conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime) -> Taken:
+        """The event that the rule fires on: as stored, with the edit in place of its data where there is one."""
+        if letter.event_uid is None:
+            raise ReplayRefused(f"it names no event for rule '{letter.rule}' to fire on")
+        kept = letter.attributes
+        event = event_of(
+            letter.source or "", kept.id or str(letter.event_uid), kept.type or "", kept.subject, kept,
+            letter.raw, self._data(letter, ruleset),
+        )  # fmt: skip
+        return Taken(event, letter.event_uid, now)
+
+
+def _undecodable(letter: StoredLetter, reason: str) -> ReplayRefused:
+    as_edited = "the edited bytes are" if letter.was_edited else "the bytes still are"
+    return ReplayRefused(f"{as_edited} no event: {reason}; `eventflow dlq edit {letter.id}` mends them")
+
+
+def _default_type(letter: StoredLetter, ruleset: RuleSet) -> str:
+    """`webhook.received` for a webhook: what a record of that connector is called where nothing else is known."""
+    spec = ruleset.sources.get(letter.source or "")
+    if spec is None:
+        raise ReplayRefused(
+            f"source '{letter.source}' is not in the current rule set, so nothing says the event's type; give --type"
+        )
+    return f"{spec.connector}.received"
+
+
+def _rule(letter: StoredLetter, ruleset: RuleSet) -> Rule:
+    for rule in ruleset.rules:
+        if rule.name == letter.rule:
+            return rule
+    hint = f"; `eventflow runs retry {letter.run_id}` runs the old one again" if letter.run_id else ""
+    raise ReplayRefused(f"rule '{letter.rule}' is not in the current rule set (revision {ruleset.revision}){hint}")
+
+
+async def _fire(
+    conn: Connection, letter: StoredLetter, rule: Rule, taken: Taken, ruleset: RuleSet, now: datetime
+) -> None:
+    """Decide for this rule alone; write its firing under an id of this replay's own."""
+    decision = decide_one(ruleset, rule, taken)
+    if decision.letters:
+        raise ReplayRefused(f"rule '{rule.name}' fails again: {decision.letters[0].reason}")
+    if not decision.firings:
+        raise ReplayRefused(
+            f"rule '{rule.name}' does not fire on it any more; `eventflow explain {taken.uid} {rule.name}` says why"
+        )
+    id_ = uuid5(NAMESPACE_OID, f"{letter.id} {letter.replays + 1}")
+    firings = [msgspec.structs.replace(firing, id=id_) for firing in decision.firings]
+    await effects.write(
+        conn, source=taken.event.source, partition="", now=now, revision=ruleset.revision,
+        decision=Decision([], firings, [], decision.counts), roots=ruleset.roots, replayof=letter.id,
+    )  # fmt: skip
+
+
+async def _start_by_hand(conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime) -> Replayed:
+    """A run that no rule started has the parameters it was given as its bytes."""
+    if letter.run_id is None:
+        raise ReplayRefused("it names neither a rule nor a run")
+    name = (await run_views.run(conn, letter.run_id))["workflow"]
+    workflow = ruleset.workflows.get(name)
+    if workflow is None:
+        raise ReplayRefused(
+            f"workflow '{name}' is not in the current rule set (revision {ruleset.revision}); "
+            f"`eventflow runs retry {letter.run_id}` runs the old one again"
+        )
+    new = runs.NewRun(
+        new_uid(), name, ruleset.revision, letter.raw, tuple(ruleset.roots(name)), created=now, due=now
+    )
+    await runs.start_runs(conn, [new])
+    return Replayed(letter.id, workflow=name)

@@ -1,0 +1,140 @@
+"""What a task sees: its arguments, its context, and what it may return.
+
+    def profile(path: str, day: date, ctx: Context) -> dict: ...
+
+A task gets its `with` as keyword arguments. They are JSON values, except that an argument which is just one
+parameter (`"${params.day}"`) declared as `date`, `datetime` or `duration` arrives as `datetime.date`,
+`datetime.datetime` or `datetime.timedelta`. A parameter named `ctx` gets the `Context`. What it returns must
+be JSON (dataclasses, msgspec structs, dates, sets and the like are written as JSON) of at most 1 MiB.
+What it prints and logs is kept as the task's log.
+
+Tasks run at least once: after a crash the same task runs again, with the same `ctx.idempotency_key`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import msgspec
+
+from eventflow.errors import TaskError
+from eventflow.event import JSON, encode_json
+
+RESULT_LIMIT: Final = 1024 * 1024
+_FRAMES: Final = 10
+
+
+class TriggeringEvent(msgspec.Struct, frozen=True):
+    """The event that started the run; `event.data` and `event["data"]` are the same.
+
+    `source` is the configured name of its source. `data` is decoded, `meta` holds facts of the transport.
+    """
+
+    source: str
+    id: str
+    type: str
+    data: JSON
+    subject: str | None = None
+    time: datetime | None = None
+    ingested: datetime | None = None
+    sender: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    extensions: dict[str, str | int | bool] = {}
+    meta: dict[str, JSON] = {}
+
+    def __getitem__(self, name: str) -> JSON:
+        if name not in self.__struct_fields__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one attempt knows about itself.
+
+    `attempt` counts from 1. `idempotency_key` is the same on every attempt: hand it to systems that
+    can recognise a repetition. `params` are the run's parameters as JSON values. `event` is None where the
+    run was started by hand. `log` writes to the task's log.
+    """
+
+    run_id: str
+    workflow: str
+    task: str
+    attempt: int
+    params: Mapping[str, JSON]
+    event: TriggeringEvent | None
+    log: logging.Logger
+
+    @property
+    def idempotency_key(self) -> str:
+        """`run_id:task`."""
+        return f"{self.run_id}:{self.task}"
+
+    def open(
+        self, path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None
+    ) -> IO[Any]:
+        """Open the triggering event's file for reading, if it still is the file that the event describes.
+
+        Compares size, and the SHA-256 where the event has one (reads the file once; an `async def` task
+        calls it through `asyncio.to_thread`). Text is UTF-8 unless said otherwise.
+        Raises `TaskError` with both fingerprints, or where the event describes no such file.
+        """
+        described = self.event.data if self.event is not None else None
+        data = cast("dict[str, JSON]", described) if isinstance(described, dict) else {}
+        if not _same_path(data.get("path"), path):
+            raise TaskError(
+                f"ctx.open({str(path)!r}): the triggering event describes no such file; "
+                "use open() for files that it does not vouch for"
+            )
+        if set(mode) - set("rbt"):
+            raise TaskError(f"ctx.open({str(path)!r}): mode {mode!r} is not for reading")
+        _check_fingerprint(Path(path), data.get("size"), data.get("sha256"))
+        return open(path, mode, encoding=None if "b" in mode else encoding or "utf-8")
+
+
+def _same_path(described: object, path: str | os.PathLike[str]) -> bool:
+    return isinstance(described, str) and os.path.realpath(described) == os.path.realpath(path)
+
+
+def _check_fingerprint(path: Path, size: object, sha256: object) -> None:
+    with path.open("rb") as file:
+        found_size = os.fstat(file.fileno()).st_size
+        if isinstance(size, int) and size != found_size:
+            raise TaskError(f"{path} has changed since its event: {size} bytes then, {found_size} bytes now")
+        if not isinstance(sha256, str):
+            return
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise TaskError(f"{path} has changed since its event: sha256 {sha256} then, {found} now")
+
+
+def encode_result(result: object) -> bytes:
+    """What a task returned, as JSON. Raises `TaskError` where JSON cannot say it, or it is too large."""
+    try:
+        encoded = encode_json(result)
+    except ValueError as error:
+        raise TaskError(f"the result is {error}") from error
+    if len(encoded) > RESULT_LIMIT:
+        raise TaskError(
+            f"the result has {len(encoded)} bytes of JSON; the limit is {RESULT_LIMIT}: "
+            "write it somewhere and return where"
+        )
+    return encoded
+
+
+def describe_error(error: BaseException, *, skip: int = 0) -> str:
+    """Type and message, then the last lines of the traceback; `skip` leaves out our own outermost frames."""
+    summary = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    if isinstance(error, TaskError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)[skip:][-_FRAMES:]
+    return summary + ("\n" + "".join(traceback.format_list(frames)).rstrip() if frames else "")
