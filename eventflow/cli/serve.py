@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    path: Annotated[Path | None, typer.Argument(help="A rule file or a folder of them.", show_default=False)] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="A rule file or a folder of them.", show_default=False)
+    ] = None,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Replace a rule set that was applied from elsewhere.")
     ] = False,
@@ -38,5 +40,5 @@ def serve(
     from eventflow.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings)
+    configure_logging(settings.log)
     asyncio.run(service.serve(settings, path, take_over=take_over))
