@@ -17,7 +17,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import msgspec
 
 from eventflow.errors import EventflowError, RevisionChanged, Undecodable
-from eventflow.event import Event, encode_json, new_uid
+from eventflow.event import Event, new_uid
 from eventflow.ingest import Rules
 from eventflow.matching.effects import Decision, Taken
 from eventflow.matching.match import decide_one
@@ -69,7 +69,13 @@ class Replay:
     """Sends letters in again. `type_` is for letters of stage `decode` that do not know their type."""
 
     def __init__(
-        self, pool: Pool, rules: Rules, *, type_: str | None = None, again: bool = False, dry_run: bool = False
+        self,
+        pool: Pool,
+        rules: Rules,
+        *,
+        type_: str | None = None,
+        again: bool = False,
+        dry_run: bool = False,
     ) -> None:
         self._pool = pool
         self._rules = rules
@@ -100,7 +106,9 @@ class Replay:
             await tell(conn, Signal.outbox if replayed.event else Signal.tasks)
         return replayed
 
-    async def _write(self, conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime) -> Replayed:
+    async def _write(
+        self, conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime
+    ) -> Replayed:
         if letter.stage in (Stage.decode, Stage.match):
             event = self._event(letter, ruleset)
             await outbox.put(conn, [event])
@@ -179,7 +187,9 @@ def _rule(letter: StoredLetter, ruleset: RuleSet) -> Rule:
         if rule.name == letter.rule:
             return rule
     hint = f"; `eventflow runs retry {letter.run_id}` runs the old one again" if letter.run_id else ""
-    raise ReplayRefused(f"rule '{letter.rule}' is not in the current rule set (revision {ruleset.revision}){hint}")
+    raise ReplayRefused(
+        f"rule '{letter.rule}' is not in the current rule set (revision {ruleset.revision}){hint}"
+    )
 
 
 async def _fire(

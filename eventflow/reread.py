@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
-from eventflow.event import JSON, Broken, Event, Record, decode_json
 from eventflow.errors import Undecodable
+from eventflow.event import JSON, Broken, Event, Record, decode_json
 from eventflow.matching.effects import Taken
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Rereading, Source
@@ -60,6 +60,15 @@ def event_of(
     """Columns and attributes put together again."""
     fields: dict[str, Any] = {
         name: getattr(attributes, name)
-        for name in ("time", "sender", "datacontenttype", "dataschema", "extensions", "meta", "lineage", "replayof")
+        for name in (
+            "time",
+            "sender",
+            "datacontenttype",
+            "dataschema",
+            "extensions",
+            "meta",
+            "lineage",
+            "replayof",
+        )
     }
     return Event(source=source, id=id_, type=type_, data=data, raw=raw, subject=subject, **fields)

@@ -60,7 +60,9 @@ async def _plan(pool: Pool, path: Path) -> None:
     from eventflow.store import rulesets
 
     files = await asyncio.to_thread(read_folder, path)
-    wanted = await asyncio.to_thread(load, files, folder=set_folder(path).resolve(), connectors=find_connectors())
+    wanted = await asyncio.to_thread(
+        load, files, folder=set_folder(path).resolve(), connectors=find_connectors()
+    )
     for warning in wanted.warnings:
         note(str(warning))
     async with pool.acquire() as conn:
@@ -70,8 +72,10 @@ async def _plan(pool: Pool, path: Path) -> None:
     if stored is not None and not changes:
         line(f"nothing would change: revision {revision} is this very rule set")
         return
-    line(f"{path} would become revision {revision + 1} or later"
-         + (f", in place of revision {revision} from {stored.origin}" if stored else ", the first one"))
+    line(
+        f"{path} would become revision {revision + 1} or later"
+        + (f", in place of revision {revision} from {stored.origin}" if stored else ", the first one")
+    )
     block(changes)
     line(f"{len(wanted.sources)} sources, {len(wanted.workflows)} workflows, {len(wanted.rules)} rules")
 

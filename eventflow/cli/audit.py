@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    inside: Annotated[bool, typer.Option("--inside", help="Check the books only, not the systems outside.")] = False,
+    inside: Annotated[
+        bool, typer.Option("--inside", help="Check the books only, not the systems outside.")
+    ] = False,
     since: Since = None,
     limit: Limit = None,
     json: Json = False,
@@ -47,7 +49,9 @@ def audit(
 
     rows, problems = ask_pool(lambda pool: _audit(pool, outside=not inside))
     if since is not None:
-        rows = [row for row in rows if row["last_event"] and row["last_event"] >= since or not row["balanced"]]
+        rows = [
+            row for row in rows if (row["last_event"] and row["last_event"] >= since) or not row["balanced"]
+        ]
     rows = rows[:limit]
     if json:
         print_json(rows)

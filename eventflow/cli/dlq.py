@@ -101,7 +101,9 @@ def dlq(
     print_rows(rows, COLUMNS, as_json=json, empty="no dead letters that fit")
 
 
-@group.command(epilog=examples("eventflow dlq show 0199f3a2", "eventflow dlq show 0199f3a2 --json | jq -r .raw"))
+@group.command(
+    epilog=examples("eventflow dlq show 0199f3a2", "eventflow dlq show 0199f3a2 --json | jq -r .raw")
+)
 def show(letter: LetterId, json: Json = False) -> None:
     """Show one dead letter: reason, stage, origin, attempts, and the bytes as text or hexadecimal."""
     from eventflow.cli.session import ask
@@ -135,19 +137,27 @@ def _is_text(raw: bytes) -> bool:
 )
 def replay(
     letters: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Letters to send in again.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Letters to send in again.", show_default=False),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every open letter that the options below select.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every open letter that the options below select.")
+    ] = False,
     stage: Stage = None,
     rule: Rule = None,
     source: Source = None,
     since: Since = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many, oldest first.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="At most so many, oldest first.")
+    ] = None,
     type_: Annotated[
-        str | None, typer.Option("--type", help="The event's type, for a `decode` letter that does not know it.")
+        str | None,
+        typer.Option("--type", help="The event's type, for a `decode` letter that does not know it."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also a letter that was replayed before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Send dead letters in again, each exactly once per call, oldest first.
@@ -165,7 +175,14 @@ def replay(
     wanted = {"stage": LetterStage(stage) if stage else None, "rule": rule, "source": source}
     done, refused = ask_pool(
         lambda pool: _replay(
-            pool, letters or [], wanted=wanted, since=since, limit=limit, type_=type_, again=again, dry_run=dry_run
+            pool,
+            letters or [],
+            wanted=wanted,
+            since=since,
+            limit=limit,
+            type_=type_,
+            again=again,
+            dry_run=dry_run,
         )
     )
     _report(done, refused, as_json=json, dry_run=dry_run)
@@ -198,9 +215,7 @@ async def _replay(
     return done, refused
 
 
-def _report(
-    done: list[Replayed], refused: list[tuple[UUID, str]], *, as_json: bool, dry_run: bool
-) -> None:
+def _report(done: list[Replayed], refused: list[tuple[UUID, str]], *, as_json: bool, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     if as_json:
         print_json(
@@ -248,8 +263,10 @@ def edit(
         note("nothing changed")
         return
     ask(lambda conn: store.edit(conn, found["id"], after))
-    line(f"dead letter {found['id']}: {'the edit is gone' if undo else 'edited'}; `eventflow dlq replay {found['id']}`"
-         " sends it in again")
+    line(
+        f"dead letter {found['id']}: {'the edit is gone' if undo else 'edited'}; `eventflow dlq replay {found['id']}`"
+        " sends it in again"
+    )
 
 
 def _read(file: str) -> bytes:
@@ -277,7 +294,9 @@ def _in_editor(content: bytes) -> bytes:
 
 @group.command(epilog=examples("eventflow dlq discard 0199f3a2 0199f3a7"))
 def discard(
-    letters: Annotated[list[str], typer.Argument(metavar="ID...", help="Letters to be done with.", show_default=False)],
+    letters: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Letters to be done with.", show_default=False)
+    ],
 ) -> None:
     """Mark open letters as done with, all or none of them. Their bytes stay, and `audit` counts them as dead."""
     from eventflow.cli.session import ask

@@ -15,7 +15,20 @@ from typing import NoReturn
 import typer
 
 from eventflow.cli import (
-    apply, audit, check, db, dlq, events, explain, firings, rules, run, runs, serve, sources, test,
+    apply,
+    audit,
+    check,
+    db,
+    dlq,
+    events,
+    explain,
+    firings,
+    rules,
+    run,
+    runs,
+    serve,
+    sources,
+    test,
 )  # fmt: skip
 from eventflow.cli.options import examples
 from eventflow.cli.output import note

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from eventflow.rulefile.units import duration
+from eventflow.units import parse_duration
 
 TABLE_ROWS: Final = 50
 """How many rows a table shows where `--limit` says nothing. JSON has no default limit."""
@@ -15,7 +15,7 @@ TABLE_ROWS: Final = 50
 
 def moment(text: str) -> datetime:
     """An age (`90s 30m 2h 7d`) before now, or a time in RFC 3339 (UTC where it names no offset)."""
-    age = duration(text)
+    age = parse_duration(text)
     try:
         if age is not None:
             return datetime.now(UTC) - age
@@ -34,7 +34,9 @@ Limit = Annotated[
 ]
 Since = Annotated[
     datetime | None,
-    typer.Option("--since", parser=moment, metavar="AGE|TIME", help="Only what is newer: 30m, 2h, 7d or a time."),
+    typer.Option(
+        "--since", parser=moment, metavar="AGE|TIME", help="Only what is newer: 30m, 2h, 7d or a time."
+    ),
 ]
 
 

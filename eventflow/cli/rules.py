@@ -58,5 +58,12 @@ async def _rows(pool: Pool, since: datetime | None) -> list[dict[str, Any]]:
         }
         for rule in ruleset.rules
     ]  # fmt: skip
-    gone = {"state": "removed", "revision": None, "does": None, "owner": None, "tags": [], "description": None}
+    gone = {
+        "state": "removed",
+        "revision": None,
+        "does": None,
+        "owner": None,
+        "tags": [],
+        "description": None,
+    }
     return rows + [{**gone, **row} for row in known.values()]

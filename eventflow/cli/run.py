@@ -21,7 +21,7 @@ LOOK_SECONDS: Final = 0.2
 EXAMPLES = examples(
     "eventflow run load-orders -p path=/data/orders.csv -p day=2026-01-31",
     "eventflow run load-orders -p path=/data/orders.csv --wait && echo loaded",
-    "eventflow run clean-up -p 'keep=[\"eu\", \"us\"]'",
+    'eventflow run clean-up -p \'keep=["eu", "us"]\'',
 )
 
 
@@ -34,10 +34,13 @@ def run(
     workflow: Annotated[str, typer.Argument(help="A workflow of the current rule set.", show_default=False)],
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter; lists and maps as JSON. Repeatable."),
+        typer.Option(
+            "--param", "-p", metavar="NAME=VALUE", help="A parameter; lists and maps as JSON. Repeatable."
+        ),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show progress until the run has ended; exit 1 unless it succeeded.")
+        bool,
+        typer.Option("--wait", help="Show progress until the run has ended; exit 1 unless it succeeded."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -99,7 +102,8 @@ async def _start(
     now = datetime.now(UTC)
     run_id = new_uid()
     await store.start_runs(
-        conn, [store.NewRun(run_id, workflow.name, revision, encode_json(values), roots, created=now, due=now)]
+        conn,
+        [store.NewRun(run_id, workflow.name, revision, encode_json(values), roots, created=now, due=now)],
     )
     await tell(conn, Signal.tasks)
     return run_id

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
-from eventflow.cli.output import cell, line, note, payload_text, print_fields, print_json, print_rows, print_table
+from eventflow.cli.output import (
+    cell,
+    line,
+    note,
+    payload_text,
+    print_fields,
+    print_json,
+    print_rows,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -36,7 +45,10 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     app.add_typer(group, name="runs")
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or the beginning of it.", show_default=False)]
+
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, or the beginning of it.", show_default=False)
+]
 
 
 def _state(text: str) -> str:
@@ -49,7 +61,8 @@ def _state(text: str) -> str:
 def runs(
     ctx: typer.Context,
     state: Annotated[
-        str | None, typer.Option("--state", parser=_state, metavar="STATE", help=f"One of {', '.join(STATES)}.")
+        str | None,
+        typer.Option("--state", parser=_state, metavar="STATE", help=f"One of {', '.join(STATES)}."),
     ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="Only of this workflow.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", help="Only those that this rule started.")] = None,
@@ -71,7 +84,9 @@ def runs(
     print_rows(rows, COLUMNS, as_json=json, empty="no runs: nothing has started that fits")
 
 
-@group.command(epilog=examples("eventflow runs show 0199f3a2", "eventflow runs show 0199f3a2 --json | jq .tasks"))
+@group.command(
+    epilog=examples("eventflow runs show 0199f3a2", "eventflow runs show 0199f3a2 --json | jq .tasks")
+)
 def show(run: RunId, json: Json = False) -> None:
     """Show one run: parameters, what triggered it, its tasks with their results and errors."""
     from eventflow.cli.session import ask
@@ -95,12 +110,16 @@ def show(run: RunId, json: Json = False) -> None:
     print_table(TASK_COLUMNS, [[cell(task[name], now) for name in TASK_COLUMNS] for task in found["tasks"]])
 
 
-@group.command(epilog=examples("eventflow runs logs 0199f3a2", "eventflow runs logs 0199f3a2 --task load --since 5m"))
+@group.command(
+    epilog=examples("eventflow runs logs 0199f3a2", "eventflow runs logs 0199f3a2 --task load --since 5m")
+)
 def logs(
     run: RunId,
     task: Annotated[str | None, typer.Option("--task", help="Only of this task.")] = None,
     since: Since = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the last so many lines.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only the last so many lines.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print what the tasks of a run wrote, oldest first; control characters are shown, not obeyed."""

@@ -32,7 +32,9 @@ def sources(since: Since = None, limit: Limit = None, json: Json = False) -> Non
     from eventflow.store.views import events as views
 
     rows = ask(lambda conn: views.sources(conn, since=since, limit=row_limit(limit, json)))
-    print_rows(rows, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?")
+    print_rows(
+        rows, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?"
+    )
     if not json:
         for row in rows:
             if row["message"]:

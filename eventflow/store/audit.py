@@ -124,7 +124,10 @@ class Orphans:
         found = (
             (self.runs, "firings have lost their run"),
             (self.firings, "runs have lost their firing"),
-            (self.matches, "events count as matched, but neither a firing nor a dead letter of theirs is there"),
+            (
+                self.matches,
+                "events count as matched, but neither a firing nor a dead letter of theirs is there",
+            ),
         )
         return [f"{count} {what}" for count, what in found if count]
 

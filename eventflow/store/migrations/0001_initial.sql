@@ -201,7 +201,8 @@ CREATE TABLE dead_letter (
     attempts   integer NOT NULL DEFAULT 1,
     replays    integer NOT NULL DEFAULT 0,
     created    timestamptz NOT NULL,
-    resolved   timestamptz
+    resolved   timestamptz,
+    resolution text                      -- why a person discarded it
 );
 CREATE INDEX dead_letter_created ON dead_letter (created DESC);
 CREATE INDEX dead_letter_event ON dead_letter (event_uid) WHERE event_uid IS NOT NULL;

@@ -160,10 +160,14 @@ async def find_event(conn: Connection, name: str) -> UUID:
     if len(found) == 1:
         return found[0]["uid"]
     if not found:
-        raise UsageError(f"no event {name!r}: give a uid, the beginning of one, or an id; `eventflow events` lists them")
+        raise UsageError(
+            f"no event {name!r}: give a uid, the beginning of one, or an id; `eventflow events` lists them"
+        )
     some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[:5])
     more = ", ..." if len(found) > 5 else ""
-    raise UsageError(f"{name!r} stands for more than one event: {some}{more}; give the uid of the one you mean")
+    raise UsageError(
+        f"{name!r} stands for more than one event: {some}{more}; give the uid of the one you mean"
+    )
 
 
 def uid_range(prefix: str) -> tuple[UUID, UUID] | None:
