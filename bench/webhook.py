@@ -79,7 +79,11 @@ def signed_request(path: str, body: bytes, secret: bytes) -> bytes:
 
 def payload(number: int, hit: bool, size: int = 500) -> bytes:
     """A JSON body of `size` bytes; `data.kind` is "hit" or "miss"."""
-    body = {"number": number, "kind": "hit" if hit else "miss", "customer": {"id": number % 977, "vip": False}}
+    body = {
+        "number": number,
+        "kind": "hit" if hit else "miss",
+        "customer": {"id": number % 977, "vip": False},
+    }
     filler = size - len(json.dumps(body | {"filler": ""}, separators=(",", ":")))
     return json.dumps(body | {"filler": "x" * max(0, filler)}, separators=(",", ":")).encode()
 
@@ -91,7 +95,9 @@ def drive(
     run = _wrk if shutil.which("wrk") else _processes
     load = run(host, port, requests, seconds, connections)
     if load.client_busy > BUSY:
-        raise ClientLimited(f"the client was busy {load.client_busy:.0%} of the time; {load.rate:.0f}/s is its limit")
+        raise ClientLimited(
+            f"the client was busy {load.client_busy:.0%} of the time; {load.rate:.0f}/s is its limit"
+        )
     return load
 
 
@@ -134,7 +140,9 @@ def _processes(host: str, port: int, requests: Sequence[bytes], seconds: float, 
     )
 
 
-def load_here(host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float) -> dict[str, Any]:
+def load_here(
+    host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float
+) -> dict[str, Any]:
     """The client process: one thread, one request at a time on each connection."""
     selector = selectors.DefaultSelector()
     at = answered = failed = 0

@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)")
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+from eventflow.source import Duration, Size
+
 MAX_LIMIT = 128 << 20
 """The largest body that a source may allow: it is held in memory and sent to Postgres as one value."""
 MAX_DEDUPE = timedelta(days=3660)
 
-
-def _duration(value: Any) -> Any:
-    """`500ms 20s 5m 6h 7d` as a timedelta above zero."""
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not int(found[1]):
-        raise ValueError(f"{value!r} is no duration; write a number and a unit, like 500ms, 20s, 5m or 7d")
-    if int(found[1]) > MAX_DEDUPE / _UNITS[found[2]]:
-        raise ValueError(f"{value!r} is too long; ten years are the most")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _size(value: Any) -> Any:
-    """`64KiB 10MiB` in bytes, above zero."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"{value!r} is no size; write a number and a unit, like 64KiB or 10MiB")
-    return int(found[1]) * _BYTES[found[2]]
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["7d", "10m"]}),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    Field(gt=0, le=MAX_LIMIT),
-    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["1MiB"]}),
-]
 Expression = Annotated[str, Field(min_length=1)]
 """CEL over `data`, `headers` (names in lower case) and `query`, without `${}`."""
 
@@ -86,7 +43,7 @@ class Dedupe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     by: Literal["id", "body"]
-    within: Duration
+    within: Annotated[Duration, Field(le=MAX_DEDUPE)]
 
 
 class WebhookConfig(BaseModel):
@@ -99,7 +56,7 @@ class WebhookConfig(BaseModel):
     type: Expression | None = None
     subject: Expression | None = None
     time: Expression | None = None
-    limit: Size = 1 << 20
+    limit: Annotated[Size, Field(le=MAX_LIMIT)] = 1 << 20
     dedupe: Dedupe = Dedupe(by="id", within=timedelta(days=7))
 
     @field_validator("verify", mode="before")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -79,14 +79,24 @@ class RecordMaker:
             if (text := names[name]) is not None
         }
         meta: dict[str, JSON] = {"headers": headers, "query": {}, "remote": received.remote}
+        if received.query_string:
+            try:
+                meta["query"] = _query(received.query_string)
+            except Undecodable as error:
+                return self._broken(received.body, headers, meta, None, error.reason)
+        return self._read(received.body, headers, meta)
+
+    def reread(self, body: bytes, meta: Mapping[str, JSON]) -> Record:
+        """The record of a body that was kept (and perhaps edited) with its `meta`."""
+        return self._read(body, meta.get("headers") or {}, {"query": {}, **meta})
+
+    def _read(self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON]) -> Record:
         data: JSON = None
         try:
-            if received.query_string:
-                meta["query"] = _query(received.query_string)
-            data = decode_body(received.body, headers.get("content-type"))
-            return self._event(received.body, headers, meta, data)
+            data = decode_body(body, headers.get("content-type"))
+            return self._event(body, headers, meta, data)
         except Undecodable as error:
-            return self._broken(received.body, headers, meta, data, error.reason)
+            return self._broken(body, headers, meta, data, error.reason)
 
     def _event(self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON) -> Event:
         id_ = self._sender_id(headers, meta, data)
@@ -161,13 +171,13 @@ def _optional_word(attribute: str, value: JSON) -> str | None:
 
 
 def _moment(value: JSON | datetime) -> datetime | None:
-    """RFC 3339 text with an offset, or a CEL timestamp. No time zone is guessed."""
+    """RFC 3339 text with an offset, or a CEL timestamp, in UTC. No time zone is guessed."""
     if value is None:
         return None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        if moment.tzinfo is None:
+            raise Undecodable("the expression for `time` gave a time without an offset")
+        return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         raise Undecodable("the expression for `time` gave no RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise Undecodable("the expression for `time` gave a time without an offset")
-    return moment

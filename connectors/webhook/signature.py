@@ -7,11 +7,16 @@ import binascii
 import hmac
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from connectors.webhook.config import HmacVerification
 
 _SECRET = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
+_DECODERS: Mapping[str, Callable[[str], bytes]] = {
+    "hex": bytes.fromhex,
+    "base64": partial(base64.b64decode, validate=True),
+}
 KEYS_AGE = 10.0
 """Seconds after which secrets are resolved again, so that a rotated one counts without a restart."""
 
@@ -23,7 +28,7 @@ class HmacVerifier:
         self.header = config.header.lower().encode()
         self._prefix = config.prefix.encode()
         self._algorithm = config.algorithm
-        self._decode = bytes.fromhex if config.encoding == "hex" else _base64
+        self._decode = _DECODERS[config.encoding]
         self._texts = config.secrets
         self._secret = secret
         self._keys: Sequence[bytes] = ()
@@ -59,7 +64,3 @@ class HmacVerifier:
         if not key:
             raise LookupError(f"the secret {text} is empty: anybody could sign with it")
         return key
-
-
-def _base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)

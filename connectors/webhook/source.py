@@ -19,7 +19,7 @@ from connectors.webhook.record import Received, RecordMaker
 from connectors.webhook.signature import HmacVerifier
 from connectors.webhook.waiting import WaitingRoom
 from eventflow.errors import EventflowError
-from eventflow.event import JSON
+from eventflow.event import JSON, Record
 from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 log = structlog.get_logger()
@@ -83,8 +83,12 @@ class WebhookSource:
         """Answer 503 to each sender: it sends again, and ids make that harmless."""
         self._room.refuse(batch.id)
 
+    def reread(self, raw: bytes, meta: Mapping[str, JSON]) -> Record:
+        """The record of a body that was kept: not every body is JSON."""
+        return self._records.reread(raw, meta)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request below `/hooks/NAME`."""
+        """Serve one request to `/hooks/NAME`."""
         if scope["method"] != "POST":
             return await answers.WRONG_METHOD(send)
         headers = _headers(scope["headers"])

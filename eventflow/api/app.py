@@ -1,4 +1,4 @@
-"""The HTTP front as a bare ASGI application: `/healthz`, and the sources mounted below `/hooks/NAME`.
+"""The HTTP front as a bare ASGI application: `/healthz`, and the sources mounted at `/hooks/NAME`.
 
 Bare, because a framework costs more than a webhook's whole way through eventflow.
 """
@@ -26,7 +26,7 @@ class App:
         self._mounted: dict[str, RoutedSource] = {}
 
     def mount(self, name: str, source: RoutedSource) -> None:
-        """Serve `/hooks/NAME` and what is below it with `source`, in place of what served it so far."""
+        """Serve `/hooks/NAME` with `source`, in place of what served it so far."""
         self._mounted[name] = source
 
     def unmount(self, name: str) -> None:
@@ -42,7 +42,7 @@ class App:
         """Serve one request."""
         path: str = scope["path"]
         if path.startswith(HOOKS):
-            source = self._mounted.get(path[len(HOOKS) :].partition("/")[0])
+            source = self._mounted.get(path[len(HOOKS) :])
             if source is not None:
                 return await source(scope, receive, send)
             return await _answer(send, 404, {"error": "no webhook of this name"})

@@ -49,9 +49,10 @@ def test_dedupe_is_a_duration_or_says_by_body() -> None:
 @pytest.mark.parametrize(
     ("word", "value"),
     [
-        ("limit", "1MB"), ("limit", "0KiB"), ("limit", "-1MiB"), ("limit", "2GiB"), ("limit", True), ("limit", "x"),
-        ("dedupe", "7"), ("dedupe", "0s"), ("dedupe", "7 d"), ("dedupe", "999999999d"), ("dedupe", {"by": "body"}),
-        ("dedupe", {"by": "header", "within": "1h"}), ("id", ""), ("id", 5), ("colour", "red"),
+        ("limit", "1MB"), ("limit", "0KiB"), ("limit", "-1MiB"), ("limit", "2GiB"), ("limit", True),
+        ("limit", "x"), ("dedupe", "7"), ("dedupe", "0s"), ("dedupe", "7 d"), ("dedupe", "999999999d"),
+        ("dedupe", {"by": "body"}), ("dedupe", {"by": "header", "within": "1h"}), ("id", ""), ("id", 5),
+        ("colour", "red"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(word: str, value: Any) -> None:

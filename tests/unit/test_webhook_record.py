@@ -95,11 +95,14 @@ def test_credentials_and_the_signature_are_not_kept() -> None:
     secret = {
         name: "s3cret"
         for name in (
-            "authorization", "proxy-authorization", "cookie", "x-api-key", "apikey", "x-auth-token", "x-gitlab-token",
-            "x-hub-signature-256", "stripe-signature", "x-shopify-hmac-sha256", "x-proof", "x-csrf-token",
+            "authorization", "proxy-authorization", "cookie", "x-api-key", "apikey", "x-auth-token",
+            "x-gitlab-token", "x-hub-signature-256", "stripe-signature", "x-shopify-hmac-sha256", "x-proof",
+            "x-csrf-token",
         )
     }  # fmt: skip
-    made = event(headers={"content-type": "application/json", "x-github-event": "push"} | secret, signature=b"x-proof")
+    made = event(
+        headers={"content-type": "application/json", "x-github-event": "push"} | secret, signature=b"x-proof"
+    )
     assert made.meta["headers"] == {"content-type": "application/json", "x-github-event": "push"}
     assert "s3cret" not in repr(made)
     assert made.meta["remote"] == "10.0.0.1"
@@ -137,11 +140,12 @@ def test_a_body_is_read_by_its_content_type(body: bytes, content_type: str | Non
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
-        (b"", "application/json"), (b"{", "application/json"), (b"NaN", None), (b'"\\u0000"', None), (b'"\xff"', None),
-        (b'"\\ud800"', None), (b"9" * 5000, None), (b"[" * 100_000 + b"]" * 100_000, None), (b"\xef\xbb\xbf{}", None),
-        ("é".encode("utf-16"), "application/json; charset=utf-16"), (b"{x", "application/x-www-form-urlencoded"),
-        (b"a=%00", "application/x-www-form-urlencoded"), (b"a=%FF", "application/x-www-form-urlencoded"),
-        (b"a&" * 1001, "application/x-www-form-urlencoded"), (b"\xff", "text/plain"), (b"\x00", "text/plain"),
+        (b"", "application/json"), (b"{", "application/json"), (b"NaN", None), (b'"\\u0000"', None),
+        (b'"\xff"', None), (b'"\\ud800"', None), (b"9" * 5000, None), (b"\xef\xbb\xbf{}", None),
+        (b"[" * 100_000 + b"]" * 100_000, None), ("é".encode("utf-16"), "application/json; charset=utf-16"),
+        (b"{x", "application/x-www-form-urlencoded"), (b"a=%00", "application/x-www-form-urlencoded"),
+        (b"a=%FF", "application/x-www-form-urlencoded"), (b"a&" * 1001, "application/x-www-form-urlencoded"),
+        (b"\xff", "text/plain"), (b"\x00", "text/plain"),
         (b"x", "text/plain; charset=unicode_escape"), (b"x", "text/plain; charset="),
     ],
 )  # fmt: skip
@@ -164,7 +168,13 @@ def test_attributes_come_from_expressions() -> None:
         "w": lambda _: "2026-02-03T04:05:06.5+02:00",
     }
     made = event(
-        headers={"x-repo": "flow"}, query=b"kind=tag", id="i", type="t", subject="s", time="w", expressions=expressions
+        headers={"x-repo": "flow"},
+        query=b"kind=tag",
+        id="i",
+        type="t",
+        subject="s",
+        time="w",
+        expressions=expressions,
     )
     assert (made.id, made.type, made.subject) == ("1", "push.tag", "flow")
     assert made.time == datetime(2026, 2, 3, 4, 5, 6, 500_000, timezone(timedelta(hours=2)))
@@ -181,10 +191,40 @@ def test_subject_and_time_may_be_null() -> None:
     ("word", "value"),
     [("id", None), ("id", ""), ("id", True), ("id", 1.5), ("id", ["a"]), ("id", "a\x00"), ("id", "\ud800"),
      ("type", None), ("type", ""), ("type", {}), ("subject", 1.5), ("subject", "a\x00b"), ("time", 5),
-     ("time", "yesterday"), ("time", "2026-02-03T04:05:06"), ("time", "")],
+     ("time", "yesterday"), ("time", "2026-02-03T04:05:06"), ("time", ""),
+     ("time", "0001-01-01T00:00:00+14:00")],
 )  # fmt: skip
 def test_an_expression_that_gives_no_such_attribute_makes_a_dead_letter(word: str, value: JSON) -> None:
     assert word in reason(**{word: "x"}, expressions=constant(value))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b'{"a":1}', "application/json"), (b"a=1&b=2", "application/x-www-form-urlencoded"), (b"", None),
+     (b"caf\xe9", "text/plain; charset=latin1"), (b"\x00", "application/octet-stream")],
+)  # fmt: skip
+def test_a_kept_body_reads_again_as_it_did(body: bytes, content_type: str | None) -> None:
+    words: dict[str, Any] = {"id": "x", "expressions": {"x": lambda v: v["query"]["id"]}}
+    first = event(
+        body, {} if content_type is None else {"content-type": content_type}, query=b"id=7", **words
+    )
+    maker = RecordMaker(
+        "hook",
+        WebhookConfig.model_validate({"verify": "none", "id": "x"}),
+        None,
+        words["expressions"].__getitem__,
+    )
+    assert maker.reread(body, first.meta) == first
+
+
+def test_a_broken_body_that_was_mended_is_an_event() -> None:
+    broken = record(b"{")
+    maker = RecordMaker("hook", WebhookConfig.model_validate({"verify": "none"}), None, {}.__getitem__)
+    assert isinstance(maker.reread(b"{", broken.meta), Broken)
+    mended = maker.reread(b"{}", broken.meta)
+    assert isinstance(mended, Event)
+    assert mended.data == {}
+    assert isinstance(maker.reread(b"{}", {}), Event)
 
 
 def test_an_expression_in_error_makes_a_dead_letter() -> None:
@@ -200,6 +240,8 @@ def test_an_expression_in_error_makes_a_dead_letter() -> None:
     | st.sampled_from(["text/x; charset=utf-16", "application/x-www-form-urlencoded", "a/xml;charset=\xff"]),
     query=st.binary(max_size=40),
 )  # fmt: skip
-def test_whatever_is_sent_becomes_a_record_with_its_bytes(body: bytes, content_type: str | None, query: bytes) -> None:
+def test_whatever_is_sent_becomes_a_record_with_its_bytes(
+    body: bytes, content_type: str | None, query: bytes
+) -> None:
     made = record(body, {} if content_type is None else {"content-type": content_type}, query=query)
     assert made.raw == body
