@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventflow.errors import UsageError
-from eventflow.rulefile.units import duration
+from eventflow.units import Duration
 
 DEFAULT_HTTP: Final = "127.0.0.1:8642"
 
@@ -30,20 +30,8 @@ def data_home() -> Path:
     return Path(home) / "eventflow"
 
 
-def _duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    span = duration(value)
-    if span is None or span <= timedelta(0):
-        raise ValueError("not a duration such as 500ms, 20s, 5m, 6h or 7d")
-    return span
-
-
 def _folder(value: Any) -> Any:
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Settings(BaseSettings):

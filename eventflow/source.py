@@ -24,6 +24,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from eventflow.event import JSON, Record, new_uid
+from eventflow.units import Duration as Duration
+from eventflow.units import Size as Size
 
 
 class Delivery(StrEnum):
@@ -155,7 +157,7 @@ class Source(Protocol):
 
 
 class RoutedSource(Protocol):
-    """A source that also serves HTTP below `/hooks/NAME`: a bare ASGI application, mounted by the API."""
+    """A source that also serves HTTP at `/hooks/NAME`: a bare ASGI application, mounted by the API."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 

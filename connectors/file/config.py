@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from connectors.file.pattern import PathPattern
+from eventflow.source import Duration
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _HOLE = "{path}"
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("a duration is a number and a unit, such as 500ms, 20s, 5m, 6h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^\d{1,9}(ms|s|m|h|d)$"}),
-]
 
 
 class Settle(BaseModel):

@@ -7,14 +7,14 @@ from typing import Annotated, Final
 
 import typer
 
-from eventflow.units import parse_duration
-
 TABLE_ROWS: Final = 50
 """How many rows a table shows where `--limit` says nothing. JSON has no default limit."""
 
 
 def moment(text: str) -> datetime:
     """An age (`90s 30m 2h 7d`) before now, or a time in RFC 3339 (UTC where it names no offset)."""
+    from eventflow.units import parse_duration
+
     age = parse_duration(text)
     try:
         if age is not None:

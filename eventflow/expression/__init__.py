@@ -12,7 +12,6 @@ from eventflow.expression.tree import Reference
 from eventflow.expression.values import (
     EvaluationError,
     ExpressionError,
-    duration_text,
     event_values,
     time_text,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "Template",
     "VarType",
     "activate",
-    "duration_text",
     "event_values",
     "time_text",
 ]

@@ -17,6 +17,7 @@ import msgspec
 
 from eventflow.errors import EventflowError, UsageError
 from eventflow.event import JSON, Event
+from eventflow.units import duration_text
 
 _INT64: Final = range(-(2**63), 2**63)
 _SUSPICIOUS: Final = re.compile(rb"[0-9]{19}|\\u0000")
@@ -63,17 +64,6 @@ def time_text(at: datetime) -> str:
     """RFC 3339 in UTC: `2026-01-01T06:00:00Z`, with microseconds where there are any."""
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     return at.replace(tzinfo=None).isoformat() + "Z"
-
-
-def duration_text(span: timedelta) -> str:
-    """A duration as rule files write it (`500ms 20s 5m 6h 7d`), in the largest unit that fits exactly."""
-    micros = span // timedelta(microseconds=1)
-    if micros == 0:
-        return "0s"
-    for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000)):
-        if micros % size == 0:
-            return f"{micros // size}{unit}"
-    return f"{micros // 1000}ms" if micros % 1000 == 0 else f"{micros / 1_000_000:.6f}s"
 
 
 def encoded_size(values: object) -> tuple[int, bool]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from eventflow.event import Event
 from eventflow.expression import Expression, Template
 from eventflow.matching.pattern import Pattern
 
@@ -13,7 +14,7 @@ from eventflow.matching.pattern import Pattern
 class OnError(StrEnum):
     """What happens to an event whose `where` ended in an error."""
 
-    count = "count"
+    only_count = "count"
     dead_letter = "dead-letter"
 
 
@@ -34,7 +35,11 @@ class Rule:
     inputs: Mapping[str, Template] = field(default_factory=dict[str, Template])
     reentry: int = 0
     priority: int = 0
-    on_error: OnError = OnError.count
+    on_error: OnError = OnError.only_count
     owner: str | None = None
     tags: tuple[str, ...] = ()
     description: str | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether `from` and `match` hold; `where` is asked after them."""
+        return (self.sources is None or event.source in self.sources) and self.pattern.matches(event)

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from eventflow.rulefile.nodes import Entry, ListNode, MapNode, Mark, Node, ScalarNode, kind
 from eventflow.rulefile.report import Report, did_you_mean, unknown
-from eventflow.rulefile.units import duration
+from eventflow.units import parse_duration
 from eventflow.rulefile.words import Words
 
 
@@ -117,7 +117,7 @@ class Block:
         node = self.get(name)
         if node is None:
             return None
-        value = duration(node.value) if isinstance(node, ScalarNode) else None
+        value = parse_duration(node.value) if isinstance(node, ScalarNode) else None
         if not value:
             self.error(
                 node, f"'{name}' must be a duration such as 500ms, 20s, 5m, 6h or 7d, not {kind(node)}"

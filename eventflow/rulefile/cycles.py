@@ -9,103 +9,96 @@ everything is no edge: it is not meant for outcomes, and at run time the loop gu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
 
-from eventflow.event import EVENTFLOW_SOURCE, JSON, Event
-from eventflow.matching.pattern import Pattern, compile_pattern
+from eventflow.event import EVENTFLOW_SOURCE, Event
+from eventflow.matching.pattern import Pattern
 from eventflow.matching.rule import Rule
 from eventflow.rulefile.block import Block
-from eventflow.rulefile.nodes import plain_value
+from eventflow.rulefile.listening import Paths, exact_types, hears_eventflow, says_type, weakened
+from eventflow.workflow.advance import RunState
 
-OUTCOMES = ("eventflow.run.succeeded", "eventflow.run.failed", "eventflow.run.cancelled")
+OUTCOMES = tuple(
+    (f"eventflow.run.{state}", state) for state in (RunState.succeeded, RunState.failed, RunState.cancelled)
+)
+_KNOWN_OF_EMIT: Paths = frozenset({("type",), ("subject",)})
+_KNOWN_OF_OUTCOME: Paths = _KNOWN_OF_EMIT | {("data", "workflow"), ("data", "rule"), ("data", "state")}
 
-_KNOWN_PATHS = frozenset({"type", "subject"})
+Edges = Mapping[str, set[str]]
+"""From each rule to those it may set off."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """An event that a rule brings about, as far as it is known beforehand."""
+
+    event: Event
+    known: Paths
 
 
 class _Listener:
-    """A rule as far as it is known before any event: which of eventflow's own events it asks for."""
+    """A rule that asks for events of eventflow's own. `types` are those it lists; None: it may be any."""
 
-    def __init__(self, rule: Rule, match: Mapping[str, JSON]) -> None:
+    def __init__(self, rule: Rule) -> None:
         self.name = rule.name
-        takes = rule.sources is None or EVENTFLOW_SOURCE in rule.sources
-        conditions = _known_part(match, frozenset({"type"}))
-        listens = bool(conditions) or (rule.sources is not None and EVENTFLOW_SOURCE in rule.sources)
-        self.types = _exact_types(match)
-        self._pattern: Pattern | None = None
-        if takes and listens:
-            self._pattern = compile_pattern(_known_part(match, _KNOWN_PATHS))
+        self.types = exact_types(rule.pattern)
+        self._known: dict[Paths, Pattern] = {
+            known: weakened(rule.pattern, known) for known in (_KNOWN_OF_EMIT, _KNOWN_OF_OUTCOME)
+        }
 
-    @property
-    def listens(self) -> bool:
-        return self._pattern is not None
-
-    def wants(self, event: Event) -> bool:
-        return self._pattern is not None and self._pattern.matches(event)
+    def takes(self, output: _Output) -> bool:
+        return self._known[output.known].holds(output.event)
 
 
 def check_cycles(rules: Sequence[Rule], blocks: Mapping[str, Block]) -> None:
-    """Report every cycle in which a rule does not say how often it may be re-entered."""
-    listeners = [
-        one for one in (_Listener(rule, _match_of(blocks[rule.name])) for rule in rules) if one.listens
-    ]
-    by_type: dict[str, list[_Listener]] = {}
-    for listener in listeners:
-        for type_ in listener.types or ():
-            by_type.setdefault(type_, []).append(listener)
-    others = [listener for listener in listeners if listener.types is None]
-    edges = {
-        rule.name: {
-            listener.name
-            for event in _outputs(rule)
-            for listener in (*by_type.get(event.type, ()), *others)
-            if listener.wants(event)
-        }
-        for rule in rules
-    }
+    """Report every rule that may set itself off and does not say how often it may."""
+    edges = _edges(rules)
     for name in _in_cycles(edges):
         block = blocks[name]
         cycle = _way_back(name, edges)
         if cycle and "reentry" not in block:
             path = " -> ".join([*cycle, name])
-            block.error(block.mark, f"sets itself off ({path}); say with 'reentry' how often it may")
+            remedy = "narrow 'match' (data.workflow names whose outcome it is), or allow it with 'reentry'"
+            block.error(block.mark, f"sets itself off ({path}); {remedy}")
 
 
-def _outputs(rule: Rule) -> Iterator[Event]:
-    types = ([rule.emit] if rule.emit else []) + (list(OUTCOMES) if rule.run else [])
-    for type_ in types:
-        yield Event(source=EVENTFLOW_SOURCE, id="", type=type_, data=None, raw=b"null", subject=rule.name)
+def _edges(rules: Sequence[Rule]) -> Edges:
+    listeners = [_Listener(rule) for rule in rules if _listens(rule)]
+    by_type: dict[str, list[_Listener]] = {}
+    for listener in listeners:
+        for type_ in listener.types or ():
+            by_type.setdefault(type_, []).append(listener)
+    others = [listener for listener in listeners if listener.types is None]
+    return {
+        rule.name: {
+            listener.name
+            for output in _outputs(rule)
+            for listener in (*by_type.get(output.event.type, ()), *others)
+            if listener.takes(output)
+        }
+        for rule in rules
+    }
 
 
-def _match_of(block: Block) -> Mapping[str, JSON]:
-    entry = block.node.entries.get("match")
-    return plain_value(entry.value) if entry is not None else {}
+def _listens(rule: Rule) -> bool:
+    return hears_eventflow(rule) and (rule.sources is not None or says_type(rule.pattern))
 
 
-def _known_part(match: Mapping[str, JSON], paths: frozenset[str]) -> dict[str, JSON]:
-    """The conditions on these paths: weaker than `match`, so that what it takes is all that may matter."""
-    known: dict[str, JSON] = {}
-    for path, condition in match.items():
-        if path in paths:
-            known[path] = condition
-        elif path == "all_of":
-            parts = [part for one in cast(list[Any], condition) if (part := _known_part(one, paths))]
-            if parts:
-                known[path] = parts
-        elif path == "any_of":
-            parts = [_known_part(one, paths) for one in cast(list[Any], condition)]
-            if all(parts):
-                known[path] = parts
-    return known
+def _outputs(rule: Rule) -> Iterator[_Output]:
+    if rule.emit:
+        event = Event(
+            source=EVENTFLOW_SOURCE, id="", type=rule.emit, data=None, raw=b"null", subject=rule.name
+        )
+        yield _Output(event, _KNOWN_OF_EMIT)
+    for type_, state in OUTCOMES if rule.run else ():
+        data = {"workflow": rule.run, "rule": rule.name, "state": str(state)}
+        event = Event(
+            source=EVENTFLOW_SOURCE, id="", type=type_, data=data, raw=b"null", subject=rule.name
+        )
+        yield _Output(event, _KNOWN_OF_OUTCOME)
 
 
-def _exact_types(match: Mapping[str, JSON]) -> frozenset[str] | None:
-    """The types that a plain condition lists; None where only the pattern can tell."""
-    condition = match.get("type")
-    values = cast(list[Any], condition) if isinstance(condition, list) else [condition]
-    return frozenset(values) if all(isinstance(one, str) for one in values) else None
-
-
-def _in_cycles(edges: Mapping[str, set[str]]) -> list[str]:
+def _in_cycles(edges: Edges) -> list[str]:
     """The rules left when those that lead nowhere are taken away again and again, in file order."""
     causes: dict[str, list[str]] = {name: [] for name in edges}
     for name, effects in edges.items():
@@ -121,7 +114,7 @@ def _in_cycles(edges: Mapping[str, set[str]]) -> list[str]:
     return [name for name, count in leads.items() if count > 0]
 
 
-def _way_back(first: str, edges: Mapping[str, set[str]]) -> list[str]:
+def _way_back(first: str, edges: Edges) -> list[str]:
     """A shortest way from a rule to one that sets it off again; empty where there is none."""
     came: dict[str, str] = {}
     todo = [first]

@@ -79,7 +79,7 @@ def read_rule(name: str, block: Block, names: Names) -> Rule | None:
         inputs=inputs,
         reentry=reentry or 0,
         priority=priority or 0,
-        on_error=OnError(on_error or OnError.count),
+        on_error=OnError(on_error or OnError.only_count),
         owner=owner,
         tags=tuple(tag for tag, _ in tags),
         description=description,

@@ -5,13 +5,17 @@ One table for reading (`Block.check_words`), for did-you-mean and for the JSON S
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from eventflow.matching.rule import OnError
-from eventflow.rulefile.units import DURATION, NAME
+from eventflow.units import DURATION
 from eventflow.workflow.definition import ParamType
+
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+"""The names of sources, workflows and rules."""
 
 Schema = Mapping[str, Any]
 """A fragment of JSON Schema."""
