@@ -1,0 +1,1 @@
+"""Checks that no ready-made tool does. Run by `make check`."""
