@@ -10,16 +10,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, cast
 
 from eventflow.event import JSON
 from eventflow.glob import Glob, GlobError, compile_glob
 
-try:
-    import re2  # pyright: ignore[reportMissingTypeStubs]
-except ImportError:  # the extra `regex` is not installed
-    re2 = None
+# The extra `regex`; absent, a rule that uses it does not load.
+re2: Any = import_module("re2") if find_spec("re2") else None
 
 Test = Callable[[Any], bool]
 
@@ -179,7 +179,7 @@ def _regex(name: str, argument: JSON) -> Operator:
     text = _text(name, argument)
     if re2 is None:
         raise OperatorError("regex needs RE2, which is not installed: pip install 'eventflow[regex]'")
-    options: Any = re2.Options()
+    options = re2.Options()
     options.max_mem = _RE2_MEMORY
     options.log_errors = False
     try:
@@ -208,7 +208,7 @@ def _order(name: str, argument: JSON) -> Operator:
 
 
 def _between(name: str, argument: JSON) -> Operator:
-    if not isinstance(argument, list) or len(cast(list[Any], argument)) != 2:  # noqa: PLR2004
+    if not isinstance(argument, list) or len(cast(list[Any], argument)) != 2:
         raise OperatorError("between takes two numbers [lo, hi], and means lo <= value < hi")
     low, high = (_number(name, bound, at) for at, bound in enumerate(cast(list[Any], argument)))
     if low >= high:

@@ -1,28 +1,21 @@
 """A pattern on one event: `match` in a rule file, compiled.
 
-`holds` is the meaning, written plainly; the index must agree with it, and `explain` shows it. A
-condition that leads through or to an array holds if one element holds for the whole condition.
+Errors and hints carry the way to their place in the document, so that the rule-file loader can show
+file, line and column.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from eventflow.errors import UsageError
 from eventflow.event import JSON, Event
+from eventflow.matching.conditions import AllOf, AnyElement, AnyOf, Compare, Condition, NoneOf
 from eventflow.matching.operators import Operator, OperatorError, compile_operator
-from eventflow.matching.path import (
-    Path,
-    PathError,
-    elements,
-    near_attribute,
-    parse_event_path,
-    parse_path,
-    reach,
-)
+from eventflow.matching.path import Path, PathError, near_attribute, parse_event_path, parse_path
 
 DocumentPath = tuple[str | int, ...]
 """Keys and indexes from the `match` map to a place in it."""
@@ -44,73 +37,11 @@ class PatternError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Something doubtful at `path` of the document."""
+    """Something doubtful at `path` of the document; `on_key`: about the key, not its value."""
 
     path: DocumentPath
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """All `operators` hold for one value that `path` leads to."""
-
-    path: Path
-    operators: tuple[Operator, ...]
-
-    def holds(self, root: JSON | Event) -> bool:
-        """`root` is the event, or inside `any` the element."""
-        reached = reach(root, self.path)
-        if self.operators[0].name == "exists" and len(self.operators) == 1:
-            return bool(reached) is self.operators[0].argument
-        if any(operator.name == "exists" and not operator.argument for operator in self.operators):
-            return False  # nothing holds for a value that is not there
-        values = (element for value in reached for element in elements(value))
-        return any(all(operator.test(value) for operator in self.operators) for value in values)
-
-
-@dataclass(frozen=True, slots=True)
-class AllOf:
-    """Every part holds."""
-
-    parts: tuple[Condition, ...]
-
-    def holds(self, root: JSON | Event) -> bool:
-        return all(part.holds(root) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """At least one part holds."""
-
-    parts: tuple[Condition, ...]
-
-    def holds(self, root: JSON | Event) -> bool:
-        return any(part.holds(root) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class NoneOf:
-    """No part holds."""
-
-    parts: tuple[Condition, ...]
-
-    def holds(self, root: JSON | Event) -> bool:
-        return not any(part.holds(root) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class AnyElement:
-    """One element of the array at `path` satisfies all of `inner`. What is no array is one element."""
-
-    path: Path
-    inner: AllOf
-
-    def holds(self, root: JSON | Event) -> bool:
-        values = (element for value in reach(root, self.path) for element in elements(value))
-        return any(self.inner.holds(value) for value in values)
-
-
-Condition = Compare | AllOf | AnyOf | NoneOf | AnyElement
+    on_key: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +51,30 @@ class Pattern:
     conditions: tuple[Condition, ...] = ()
     hints: tuple[Hint, ...] = field(default=(), compare=False)
 
-    def holds(self, event: Event) -> bool:
-        """Whether the pattern matches; the one meaning that the index must agree with."""
+    def matches(self, event: Event) -> bool:
+        """Whether the event is what the pattern says; the meaning that the index must agree with."""
         return all(condition.holds(event) for condition in self.conditions)
+
+    def conditions_on(self, path: str) -> tuple[Compare, ...]:
+        """Every comparison with this path of the event, however deep in combinators, in file order."""
+        return tuple(one for one in _comparisons(self.conditions) if one.path.text == path)
+
+
+def _comparisons(conditions: tuple[Condition, ...]) -> Iterator[Compare]:
+    for condition in conditions:
+        match condition:
+            case Compare():
+                yield condition
+            case AllOf() | AnyOf() | NoneOf():
+                yield from _comparisons(condition.parts)
+            case AnyElement():
+                pass  # its paths start at an element
 
 
 def compile_pattern(match: JSON) -> Pattern:
-    """Compile the value of `match`, a map. Raises `PatternError`."""
+    """Compile the value of `match`, a map; an empty one is a pattern for any event. Raises `PatternError`."""
+    if match == {}:
+        return Pattern()
     hints: list[Hint] = []
     conditions = _Compiler(hints).match(match, (), inside=False)
     return Pattern(conditions, tuple(hints))

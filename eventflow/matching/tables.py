@@ -1,0 +1,133 @@
+"""Tables: for one kind of anchor on one path, which rules an event's value leads to.
+
+A probe reads the value once, looks it up and appends the rules whose remaining conditions hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from eventflow.event import JSON, Event
+from eventflow.matching.anchors import Kind, hash_key
+from eventflow.matching.checks import FORKED, Check, reader
+from eventflow.matching.path import MISSING, Path, elements, reach
+from eventflow.matching.rule import Rule
+
+Entry = tuple[int, Check | None, Rule]
+"""The rule's place in the rule set, what the anchor leaves to be checked, and the rule."""
+
+Leaf = tuple[Entry, ...]
+Found = list[tuple[int, Rule]]
+Probe = Callable[[Event, Found], None]
+_Lookup = Callable[[Any], Iterable[Leaf]]
+
+MAX_LENGTHS: Final = 8
+"""Lengths of prefixes (suffixes) that one table looks up; longer ones are filed under a shorter part."""
+
+
+def always(leaf: Leaf) -> Probe:
+    """Rules that no anchor tells apart."""
+
+    def probe(event: Event, found: Found) -> None:
+        _check(leaf, event, found)
+
+    return probe
+
+
+def table(kind: Kind, segments: tuple[str, ...], leaves: Mapping[Any, Leaf]) -> Probe:
+    """A probe for rules filed by `Key.text`."""
+    path = Path(".".join(segments), segments)
+    read, lookup = reader(path), _LOOKUPS[kind](leaves)
+
+    def probe(event: Event, found: Found) -> None:
+        value = read(event)
+        if value is MISSING:
+            return
+        values = _elements(event, path) if value is FORKED else (value,)
+        for one in values:
+            for leaf in lookup(one):
+                _check(leaf, event, found)
+
+    return probe
+
+
+def _elements(event: Event, path: Path) -> Iterable[JSON]:
+    return (element for value in reach(event, path) for element in elements(value))
+
+
+def _check(leaf: Leaf, event: Event, found: Found) -> None:
+    for order, check, rule in leaf:
+        if check is None or check(event):
+            found.append((order, rule))
+
+
+def _equal(leaves: Mapping[Any, Leaf]) -> _Lookup:
+    def lookup(value: Any) -> Iterable[Leaf]:
+        if value.__class__ is dict:
+            return ()
+        leaf = leaves.get(hash_key(value))
+        return () if leaf is None else (leaf,)
+
+    return lookup
+
+
+def _folded(leaves: Mapping[str, Leaf]) -> _Lookup:
+    def lookup(value: Any) -> Iterable[Leaf]:
+        leaf = leaves.get(value.casefold()) if value.__class__ is str else None
+        return () if leaf is None else (leaf,)
+
+    return lookup
+
+
+def _segment(leaves: Mapping[str, Leaf]) -> _Lookup:
+    def lookup(value: Any) -> Iterable[Leaf]:
+        if value.__class__ is not str:
+            return ()
+        return [leaf for segment in value.split("/") if (leaf := leaves.get(segment)) is not None]
+
+    return lookup
+
+
+def _prefix(leaves: Mapping[str, Leaf]) -> _Lookup:
+    lengths, shortened = _shorten(leaves, lambda text, length: text[:length])
+
+    def lookup(value: Any) -> Iterable[Leaf]:
+        if value.__class__ is not str:
+            return ()
+        return [leaf for length in lengths if (leaf := shortened.get(value[:length])) is not None]
+
+    return lookup
+
+
+def _suffix(leaves: Mapping[str, Leaf]) -> _Lookup:
+    lengths, shortened = _shorten(leaves, lambda text, length: text[-length:])
+
+    def lookup(value: Any) -> Iterable[Leaf]:
+        if value.__class__ is not str:
+            return ()
+        return [leaf for length in lengths if (leaf := shortened.get(value[-length:])) is not None]
+
+    return lookup
+
+
+def _shorten(
+    leaves: Mapping[str, Leaf], cut: Callable[[str, int], str]
+) -> tuple[tuple[int, ...], dict[str, Leaf]]:
+    """At most `MAX_LENGTHS` lengths, the shortest among them, and every leaf under one of those."""
+    every = sorted({len(text) for text in leaves})
+    lengths = every if len(every) <= MAX_LENGTHS else every[:: -(-len(every) // MAX_LENGTHS)]
+    shortened: dict[str, Leaf] = {}
+    for text, leaf in leaves.items():
+        key = cut(text, max(length for length in lengths if length <= len(text)))
+        shortened[key] = shortened.get(key, ()) + leaf
+    return tuple(lengths), shortened
+
+
+_LOOKUPS: Final[Mapping[Kind, Callable[[Mapping[Any, Leaf]], _Lookup]]] = {
+    Kind.equal: _equal,
+    Kind.folded: _folded,
+    Kind.segment: _segment,
+    Kind.prefix: _prefix,
+    Kind.suffix: _suffix,
+}
