@@ -144,7 +144,8 @@ class Service:
                 for name, step in self._steps(sources, path).items()
             ]
             worker = loops.create_task(forever("worker", self._worker.run))
-            http = serve_http(self._app, self._settings.http_host, self._settings.http_port, explicit=self._settings.http_explicit)
+            host, port = self._settings.address
+            http = serve_http(self._app, host, port, explicit=self._settings.http_explicit)
             async with http as server:
                 log.info("serving", url=server.url, node=str(self._node))
                 await stop.wait()

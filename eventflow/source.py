@@ -24,8 +24,24 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from eventflow.event import JSON, Record, new_uid
-from eventflow.units import Duration as Duration
-from eventflow.units import Size as Size
+from eventflow.units import Duration, Size
+
+__all__ = [
+    "Audited",
+    "Batch",
+    "Delivery",
+    "Duration",
+    "Known",
+    "Mark",
+    "Outside",
+    "Predicate",
+    "Receipt",
+    "Rereading",
+    "RoutedSource",
+    "Size",
+    "Source",
+    "SourceContext",
+]
 
 
 class Delivery(StrEnum):
@@ -118,14 +134,14 @@ class SourceContext:
 
 
 class Source(Protocol):
-    """One configured stream. Made with `connector(name, config, context)`; does no I/O before `partitions`."""
+    """One configured stream, made with `connector(name, config, context)`. No I/O before `partitions`."""
 
     Config: ClassVar[type[BaseModel]]
     """The words of the source's block in a rule file besides `connector:`; extra words are refused."""
     delivery: ClassVar[Delivery]
 
     async def origin(self) -> str | None:
-        """What stands behind the address (root folder, cluster id, system identifier); None: nothing to compare.
+        """What stands behind the address: root folder, cluster id, system identifier. None: no such thing.
 
         Raises `SourceUnavailable` when it cannot be asked.
         """

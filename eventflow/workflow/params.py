@@ -60,7 +60,7 @@ def conversion_error(kind: ParamType, value: JSON) -> str | None:
 
 
 def convert(kind: ParamType, value: JSON) -> JSON:
-    """`value` in the stored form of its type. Raises `ValueError`: strict, `"1"` is no int and true is not 1."""
+    """`value` in the stored form of its type. Raises `ValueError`; strict: `"1"` is no int, true is not 1."""
     return _CONVERT[kind](value)
 
 
