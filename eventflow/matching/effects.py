@@ -35,7 +35,7 @@ class StartRun(msgspec.Struct, frozen=True):
 
 
 class Firing(msgspec.Struct, frozen=True):
-    """A rule's trigger was satisfied by `taken`. `id` is uuid5(taken.uid, rule name), the same on every retry.
+    """A rule's trigger was satisfied by `taken`. `id`: uuid5(taken.uid, rule name), the same on every retry.
 
     `emit` is the event to put into the outbox. A plain firing is admitted at once.
     """
