@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from connectors.file.fingerprint import BASELINE, BaselineMark, decode_baseline, encode
 from connectors.file.handover import put_together
@@ -28,7 +29,7 @@ Looker = Callable[[Sequence[Candidate]], "asyncio.Future[list[Look]]"]
 
 async def baseline(
     context: SourceContext, scanner: Scanner, recorder: Recorder, look: Looker
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch]:
     """Batches of marks alone, or nothing where it was done before."""
     known = (await context.known([BASELINE])).get(BASELINE)
     before = decode_baseline(known.fingerprint) if known else None
@@ -38,11 +39,12 @@ async def baseline(
     if not before:
         yield _said(BaselineMark(began, done=False), 1)
     await scanner.in_order()
-    async for found in scanner.changed(b""):
-        old = [each for each in found if each.signature.ctime < began]
-        batch = await _marks(context, recorder, look, old)
-        if batch:
-            yield batch
+    async with aclosing(scanner.changed(b"")) as slices:
+        async for found in slices:
+            old = [each for each in found if each.signature.ctime < began]
+            batch = await _marks(context, recorder, look, old)
+            if batch:
+                yield batch
     yield _said(BaselineMark(began, done=True), 2)
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import timedelta
 
 import structlog
@@ -25,11 +25,12 @@ import structlog
 from connectors.file.baseline import baseline
 from connectors.file.candidates import Candidates
 from connectors.file.config import FileConfig
+from connectors.file.folder import Folder
 from connectors.file.handover import Handover
-from connectors.file.look import Candidate, Look, Looking, Seen
+from connectors.file.look import Candidate, Look, Looking, Seen, marker_name
 from connectors.file.pattern import PathPattern
 from connectors.file.record import Recorder
-from connectors.file.scan import Folder, Scanner
+from connectors.file.scan import Scanner
 from connectors.file.watch import Hint, Kind, Watcher, inotify_tells
 from eventflow.source import Batch, Receipt, SourceContext
 
@@ -58,31 +59,35 @@ class Intake:
         self._wake = asyncio.Event()
         self._stop = threading.Event()
         self._quiet = _nanoseconds(config.settle.quiet or timedelta(0))
-        self._marker = _marker(config.settle.marker)
+        self._marker = marker_name(config.settle.marker)
         self._threads = ThreadPoolExecutor(LOOKERS + 1, thread_name_prefix=f"eventflow-file-{name}")
         self._looking = Looking(root, self._quiet, self._marker, config.identity == "content", self._stop)
         pattern = PathPattern(config.pattern)
         self._recorder = Recorder(name, root, pattern, config.removed)
         self._scanner = Scanner(context, folder, pattern, self._threads, self._enter)
         self._handover = Handover(context, self._recorder, self._scanner)
-        self._root = root
+        self._folder = folder
         self._watcher: Watcher | None = None
         self._candidates = Candidates()
         self._running: set[asyncio.Future[list[Look]]] = set()
         self._looks: deque[Look] = deque()
-        self._scan: AsyncIterator[None] | None = None
+        self._scan: AsyncGenerator[None] | None = None
         self._folders: dict[bytes, bool] = {}
         self._full_due = 0.0
-        self._refused: set[bytes] = set()
+        self._reported: set[bytes] = set()
 
     # ------------------------------------------------------------------ the loop
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch]:
         """Batches for ever. Raises `SourceUnavailable` when the root goes away."""
+        first = await self._folder.introduce(self._context)
+        if first:
+            yield first
         await self._watch()
         if self._config.initial == "ignore":
-            async for batch in baseline(self._context, self._scanner, self._recorder, self._look):
-                yield batch
+            async with aclosing(baseline(self._context, self._scanner, self._recorder, self._look)) as marks:
+                async for batch in marks:
+                    yield batch
         while True:
             self._take_hints()
             self._candidates.fall_due()
@@ -108,6 +113,8 @@ class Intake:
         self._stop.set()
         if self._watcher:
             self._watcher.close()
+        if self._scan:
+            await self._scan.aclose()
         for look in self._running:
             look.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -117,11 +124,11 @@ class Intake:
     async def _watch(self) -> None:
         if self._config.watch == "poll":
             return
-        if not await self._loop.run_in_executor(self._threads, inotify_tells, self._root):
+        if not await self._loop.run_in_executor(self._threads, inotify_tells, self._folder.root):
             self._log.info("inotify_unused", reason="the file system does not tell of every change; polling")
             return
         try:
-            self._watcher = Watcher(self._name, self._root, self._wake_up)
+            self._watcher = Watcher(self._name, self._folder.root, self._wake_up)
         except OSError as error:
             self._give_up_watching(error)
 
@@ -174,11 +181,9 @@ class Intake:
 
     def _take_file(self, hint: Hint) -> None:
         path = hint.path
-        if self._marker:
-            before, after = self._marker
-            vouched = path[len(before) : len(path) - len(after)]
-            if vouched and path == before + vouched + after and self._scanner.takes(vouched):
-                self._candidates.now(Candidate(vouched))
+        vouched = self._marker.vouched(path) if self._marker else None
+        if vouched and self._scanner.takes(vouched):
+            self._candidates.now(Candidate(vouched))
         if not self._scanner.takes(path):
             return
         if hint.kind is Kind.removed:
@@ -205,7 +210,7 @@ class Intake:
             self._scan = None
         return True
 
-    def _due_scan(self) -> AsyncIterator[None] | None:
+    def _due_scan(self) -> AsyncGenerator[None] | None:
         if time.monotonic() >= self._full_due:
             self._folders.clear()
             return self._scan_all()
@@ -213,19 +218,21 @@ class Intake:
             return self._scan_folder(*self._folders.popitem())
         return None
 
-    async def _scan_all(self) -> AsyncIterator[None]:
+    async def _scan_all(self) -> AsyncGenerator[None]:
         started = time.monotonic()
         self._full_due = math.inf  # whoever wants another one meanwhile says so by setting it
         if self._watcher and not self._watcher.alive:
             self._give_up_watching(None)
         await self._scanner.in_order()
         self._scanner.agreed.make_room()
-        async for _ in self._scan_folder(b"", settled=False):
-            yield
-        async for missing in self._scanner.missing():
-            for path in missing:
-                self._candidates.now(Candidate(path))
-            yield
+        async with aclosing(self._scan_folder(b"", settled=False)) as slices:
+            async for _ in slices:
+                yield
+        async with aclosing(self._scanner.missing()) as pages:
+            async for missing in pages:
+                for path in missing:
+                    self._candidates.now(Candidate(path))
+                yield
         await self._scanner.in_order()
         took = time.monotonic() - started
         usual = self._config.rescan.total_seconds()
@@ -233,12 +240,13 @@ class Intake:
         self._full_due = min(self._full_due, time.monotonic() + max(pause, SCAN_SHARE * took))
         self._log.debug("folder_scanned", seconds=round(took, 3))
 
-    async def _scan_folder(self, folder: bytes, settled: bool) -> AsyncIterator[None]:
+    async def _scan_folder(self, folder: bytes, settled: bool) -> AsyncGenerator[None]:
         """A folder that was renamed into place brings whole files, as a file that was renamed does."""
-        async for changed in self._scanner.changed(folder):
-            for found in changed:
-                self._candidates.now(Candidate(found.path, settled=settled and not self._marker))
-            yield
+        async with aclosing(self._scanner.changed(folder)) as slices:
+            async for changed in slices:
+                for found in changed:
+                    self._candidates.now(Candidate(found.path, settled=settled and not self._marker))
+                yield
 
     # ------------------------------------------------------------------ looks
 
@@ -265,11 +273,14 @@ class Intake:
                     self._report(look)
 
     def _report(self, look: Look) -> None:
+        """Once for each path: every scan sees them again."""
+        if look.path in self._reported or len(self._reported) >= BATCH:
+            return
+        self._reported.add(look.path)
         path = look.path.decode(errors="backslashreplace")
         if look.seen is Seen.out_of_reach:
             self._log.warning("file_out_of_reach", path=path, reason=look.reason)
-        elif look.path not in self._refused and len(self._refused) < BATCH:
-            self._refused.add(look.path)
+        else:
             self._log.warning("symlink_refused", path=path, reason="it leads out of the source's folder")
 
     # ------------------------------------------------------------------ batches
@@ -301,10 +312,3 @@ class Intake:
 
 def _nanoseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1) * 1000
-
-
-def _marker(template: str | None) -> tuple[bytes, bytes] | None:
-    if template is None:
-        return None
-    before, _, after = template.partition("{path}")
-    return os.fsencode(before), os.fsencode(after)

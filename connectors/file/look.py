@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from connectors.file.fingerprint import Signature, signature_of
 
@@ -67,26 +68,58 @@ class Look:
     since: int = 0
 
 
+class MarkerName(NamedTuple):
+    """`{path}.done`: what stands around the path of the file that it vouches for."""
+
+    before: bytes
+    after: bytes
+
+    def beside(self, path: bytes) -> bytes:
+        """The marker of a file."""
+        return self.before + path + self.after
+
+    def vouched(self, marker: bytes) -> bytes | None:
+        """The file that a path would be the marker of; None where it is no marker's name."""
+        path = marker[len(self.before) : len(marker) - len(self.after)]
+        return path if path and self.beside(path) == marker else None
+
+
+def marker_name(template: str | None) -> MarkerName | None:
+    """`settle: {marker: ...}`, compiled."""
+    if template is None:
+        return None
+    before, _, after = template.partition("{path}")
+    return MarkerName(os.fsencode(before), os.fsencode(after))
+
+
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """How one source looks at files. `root` is a real path; `marker` a template on bytes."""
+    """How one source looks at files. `root` is a real path, `quiet` in nanoseconds."""
 
     root: bytes
     quiet: int
-    marker: tuple[bytes, bytes] | None
+    marker: MarkerName | None
     content: bool
     stop: threading.Event
 
     def at_all(self, candidates: Sequence[Candidate]) -> list[Look]:
+        """One look for each, in order; fewer once `stop` is set."""
         looks: list[Look] = []
+        real: dict[bytes, bool] = {}
         for candidate in candidates:
             if self.stop.is_set():
                 break
-            looks.append(self.at(candidate))
+            looks.append(self._at_one(candidate, real))
         return looks
 
-    def at(self, candidate: Candidate) -> Look:
+    def _at_one(self, candidate: Candidate, real: dict[bytes, bool]) -> Look:
+        """`real` remembers which folders lie where their path says."""
         path = candidate.path
+        folder = os.path.dirname(path)
+        if folder not in real:
+            real[folder] = not folder or self._is_real(folder)
+        if not real[folder]:
+            return Look(path, Seen.gone)  # below a symlink: what is in the root is found where it is
         try:
             return self._at(candidate)
         except (FileNotFoundError, NotADirectoryError):
@@ -95,6 +128,10 @@ class Looking:
         except OSError as error:
             again = time.monotonic_ns() + _AGAIN if error.errno in _PASSING else None
             return Look(path, Seen.out_of_reach, reason=_reason(error), again=again)
+
+    def _is_real(self, folder: bytes) -> bool:
+        full = os.path.join(self.root, folder)
+        return os.path.realpath(full) == full
 
     def _at(self, candidate: Candidate) -> Look:
         path = candidate.path
@@ -125,7 +162,8 @@ class Looking:
         file that we ourselves saw unchanged for as long is whole too.
         """
         if self.marker:
-            return None if self._vouched(candidate.path, signature) else Look(candidate.path, Seen.unsettled)
+            vouched = self._vouched(self.marker.beside(candidate.path), signature)
+            return None if vouched else Look(candidate.path, Seen.unsettled)
         now = time.monotonic_ns()
         since = candidate.since if candidate.signature == signature else now
         age = time.time_ns() - signature.ctime
@@ -134,18 +172,17 @@ class Looking:
         remaining = min(self.quiet - age, self.quiet - (now - since))
         return Look(candidate.path, Seen.unsettled, signature, again=now + remaining, since=since)
 
-    def _vouched(self, path: bytes, signature: Signature) -> bool:
+    def _vouched(self, marker: bytes, signature: Signature) -> bool:
         """Whether the marker is there and not older than the bytes it vouches for.
 
         An old marker beside a file that is being written over says nothing. A file from the future
         (its mtime is set by whoever wrote it) cannot be compared, so for it the marker alone counts.
         """
-        before, after = self.marker or (b"", b"")
         try:
-            marker = os.stat(os.path.join(self.root, before + path + after))
+            status = os.stat(os.path.join(self.root, marker))
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return marker.st_mtime_ns >= signature.mtime or signature.mtime > time.time_ns()
+        return status.st_mtime_ns >= signature.mtime or signature.mtime > time.time_ns()
 
     def _read(self, path: bytes, full: bytes, signature: Signature) -> Look:
         try:

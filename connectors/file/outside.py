@@ -1,29 +1,74 @@
-"""What a folder holds, counted for `audit` without the ledger: the other side of the comparison."""
+"""The folder beside the ledger, for `audit`: what would be handed over if one looked at everything now."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Sequence
 
+from connectors.file.config import FileConfig
+from connectors.file.folder import Folder
+from connectors.file.look import Candidate, Looking, Seen, marker_name
 from connectors.file.pattern import PathPattern
+from connectors.file.record import Recorder, unchanged
+from connectors.file.walk import Found, Walk
+from eventflow.source import Outside, SourceContext
+
+SHOWN = 20
 
 
-def count_files(root: bytes, pattern: PathPattern) -> Mapping[str, int]:
-    """`files` that the pattern takes, `unmatched` that it does not, `refused` symlinks out of the root."""
-    counts = {"files": 0, "unmatched": 0, "refused": 0}
-    for folder, folders, files in os.walk(root):
-        for name in files:
-            full = os.path.join(folder, name)
-            if os.path.islink(full) and not _inside(root, full):
-                counts["refused"] += 1
-            elif os.path.isfile(full):
-                taken = pattern.match(os.fsdecode(os.path.relpath(full, root))) is not None
-                counts["files" if taken else "unmatched"] += 1
-        for name in folders:
-            full = os.path.join(folder, name)
-            counts["refused"] += os.path.islink(full) and not _inside(root, full)
-    return counts
+async def compare(name: str, config: FileConfig, folder: Folder, context: SourceContext) -> Outside:
+    """Count afresh, slice by slice. A file that is not whole yet counts as one not taken in."""
+    return await _Comparison(name, config, folder, context).run()
 
 
-def _inside(root: bytes, path: bytes) -> bool:
-    return os.path.realpath(path).startswith(os.path.join(root, b""))
+class _Comparison:
+    def __init__(self, name: str, config: FileConfig, folder: Folder, context: SourceContext) -> None:
+        self._context = context
+        self._root = folder.root
+        self._pattern = PathPattern(config.pattern)
+        self._recorder = Recorder(name, self._root, self._pattern, removals=False)
+        by_content = config.identity == "content"
+        self._looking = Looking(self._root, 0, None, by_content, threading.Event())
+        self._marker = marker_name(config.settle.marker)
+        self._there = self._ignored = self._unknown_count = 0
+        self._unknown: list[str] = []
+
+    async def run(self) -> Outside:
+        walk = Walk(self._root, b"", lambda _: None, lambda _: True)
+        while not walk.done:
+            found = await asyncio.to_thread(walk.slice)
+            taken = await asyncio.to_thread(self._taken, found)
+            self._there += len(taken)
+            self._ignored += len(found) - len(taken)
+            await self._ask_ledger(taken)
+        return Outside(self._there, self._ignored, self._unknown, self._unknown_count)
+
+    def _taken(self, found: Sequence[Found]) -> list[Found]:
+        return [each for each in found if self._takes(each)]
+
+    def _takes(self, found: Found) -> bool:
+        """Neither a symlink out of the root nor a marker beside the file that it is for."""
+        full = os.path.join(self._root, found.path)
+        inside = os.path.realpath(full).startswith(os.path.join(self._root, b""))
+        vouched = self._marker.vouched(found.path) if self._marker else None
+        if not inside or (vouched and os.path.lexists(os.path.join(self._root, vouched))):
+            return False
+        return self._pattern.match(os.fsdecode(found.path)) is not None
+
+    async def _ask_ledger(self, taken: Sequence[Found]) -> None:
+        known = await self._context.known([each.path for each in taken])
+        doubtful: list[Candidate] = []
+        for each in taken:
+            entry = known.get(each.path)
+            if entry is None or not unchanged(each.signature, entry):
+                doubtful.append(Candidate(each.path, settled=True))
+        for look in await asyncio.to_thread(self._looking.at_all, doubtful):
+            outcome = self._recorder.decide(look, known.get(look.path)) if look.seen in _READ else None
+            if look.seen is not Seen.gone and (outcome is None or outcome.record):
+                self._unknown_count += 1
+                self._unknown += [look.path.decode(errors="backslashreplace")][: SHOWN - len(self._unknown)]
+
+
+_READ = (Seen.whole, Seen.broken)

@@ -1,7 +1,7 @@
-"""Path patterns: a glob with captures, matched against the path under the root.
+r"""Path patterns: a glob with captures, matched against the path under the root.
 
 `*` is anything within a segment, `**` anything across segments (`**/` also nothing at all), `?` one
-character of a segment, `\\` takes the next character as it is, `[` is literal, `{name}` captures within one
+character of a segment, `\` takes the next character as it is, `[` is literal, `{name}` captures within one
 segment. The whole path must match. A capture whose text does not parse is no match.
 
 File names are hostile, so matching is backtracking with every failure remembered: polynomial with small

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from connectors.file.fingerprint import BASELINE, Signature
+from connectors.file.fingerprint import Signature
+from connectors.file.folder import Folder
 from connectors.file.pattern import PathPattern
 from connectors.file.record import unchanged
 from connectors.file.walk import Found, Walk
-from eventflow.errors import SourceUnavailable
 from eventflow.source import SourceContext
 
 _Result = TypeVar("_Result")
@@ -47,37 +47,6 @@ class Agreed:
             self._hashes.clear()
 
 
-class Folder:
-    """The root, and whether it is still the one that was opened."""
-
-    def __init__(self, source: str, root: bytes) -> None:
-        self._source = source
-        self.root = root
-        self._identity = self._ask()
-
-    def check(self) -> None:
-        """Raises `SourceUnavailable` where the root went away or another one stands in its place.
-
-        An unmounted folder is empty: without this, everything in it would be taken for removed.
-        """
-        if self._ask() != self._identity:
-            raise SourceUnavailable(
-                f"source '{self._source}': {os.fsdecode(self.root)} is another folder than before; "
-                "was it mounted anew?"
-            )
-
-    def _ask(self) -> tuple[int, int]:
-        try:
-            with os.scandir(self.root):
-                status = os.stat(self.root)
-        except OSError as error:
-            raise SourceUnavailable(
-                f"source '{self._source}': the folder {os.fsdecode(self.root)} cannot be read: "
-                f"{error.strerror}; make it, or give this node access to it"
-            ) from error
-        return status.st_dev, status.st_ino
-
-
 class Scanner:
     """The scans of one source, one at a time."""
 
@@ -92,17 +61,17 @@ class Scanner:
         self._threads = threads
         self._entering = entering
 
-    async def changed(self, folder: bytes) -> AsyncIterator[list[Found]]:
+    async def changed(self, folder: bytes) -> AsyncGenerator[list[Found]]:
         """Files below `folder` that the ledger does not hold as they are, slice by slice (some empty)."""
         walk = Walk(self._folder.root, folder, self._entering, self._wanted)
         while not walk.done:
             yield await self._unknown(await self._in_thread(walk.slice))
 
-    async def missing(self) -> AsyncIterator[list[bytes]]:
+    async def missing(self) -> AsyncGenerator[list[bytes]]:
         """Items of the ledger that are no longer there, page by page (some empty)."""
         page: list[bytes] = []
         async for item, known in self._context.known_all():
-            if known.present and item != BASELINE:
+            if known.present:
                 page.append(item)
             if len(page) >= _PAGE:
                 yield await self._in_thread(lambda paths=page: self._absent(paths))

@@ -1,23 +1,30 @@
-"""The file source: what eventflow calls, and where the parts meet.
+"""The file source: what eventflow calls. Read this first, then the parts in the order of a file's path.
 
-intake.py is the path of a file: watch.py and scan.py find candidates, look.py looks at them in threads,
-record.py says what that means against the ledger, handover.py makes batches.
+    watch.py, scan.py  which paths may be new: what the kernel tells, what the ledger does not hold
+    candidates.py      which of them are worth a look now, which later
+    look.py            a look, in a thread: is it there, is it whole, what is in it
+    record.py          what that means beside what the ledger knows: arrived, changed, removed, unreadable
+    handover.py        batches, and what is remembered until they are durable
+    intake.py          the loop that drives them
+
+`config.py`, `pattern.py` and `capture.py` are the words of the rule file; `folder.py` is the root itself,
+`fingerprint.py` what the ledger keeps of a file, `baseline.py` is `initial: ignore`, `outside.py` `audit`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 from typing import ClassVar
 
 from connectors.file.config import FileConfig
+from connectors.file.folder import Folder
 from connectors.file.intake import Intake
-from connectors.file.outside import count_files
-from connectors.file.pattern import PathPattern
-from connectors.file.scan import Folder
+from connectors.file.outside import compare
 from eventflow.event import JSON
-from eventflow.source import Batch, Delivery, Receipt, SourceContext
+from eventflow.source import Batch, Delivery, Outside, Receipt, SourceContext
 
 
 class FileSource:
@@ -30,24 +37,23 @@ class FileSource:
         self._name = name
         self._config = config
         self._context = context
+        self._path = Path(context.folder, config.path)
         self._intake: Intake | None = None
 
     async def origin(self) -> str:
         """The folder's real path. Raises `SourceUnavailable` where it is not there or cannot be read."""
-        folder = await asyncio.to_thread(self._open)
-        return os.fsdecode(folder.root)
+        return (await self._open()).path
 
     async def partitions(self) -> Sequence[str]:
         return [""]
 
-    async def batches(self, partition: str, cursor: JSON) -> AsyncIterator[Batch]:
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """Everything the ledger does not hold yet, then what comes. There is no cursor."""
-        folder = await asyncio.to_thread(self._open)
-        intake = Intake(self._name, self._config, folder, self._context)
-        self._intake = intake
+        intake = self._intake = Intake(self._name, self._config, await self._open(), self._context)
         try:
-            async for batch in intake.batches():
-                yield batch
+            async with aclosing(intake.batches()) as batches:
+                async for batch in batches:
+                    yield batch
         finally:
             await intake.close()
 
@@ -59,11 +65,9 @@ class FileSource:
         if self._intake:
             self._intake.refused(batch)
 
-    async def outside(self) -> Mapping[str, int]:
-        """What the folder holds now, for `audit`."""
-        folder = await asyncio.to_thread(self._open)
-        return await asyncio.to_thread(count_files, folder.root, PathPattern(self._config.pattern))
+    async def outside(self) -> Outside:
+        """The folder beside the ledger, for `audit`."""
+        return await compare(self._name, self._config, await self._open(), self._context)
 
-    def _open(self) -> Folder:
-        path = os.path.realpath(os.path.join(self._context.folder, self._config.path))
-        return Folder(self._name, os.fsencode(path))
+    async def _open(self) -> Folder:
+        return await asyncio.to_thread(Folder, self._name, str(self._path))

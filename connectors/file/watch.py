@@ -66,6 +66,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Hint:
+    """One of them; `path` (bytes) is under the root."""
+
     kind: Kind
     path: bytes
 
@@ -94,6 +96,7 @@ class Watcher:
         self._root = root
         self._wake = wake
         self._hints: deque[Hint] = deque()
+        self._asleep = True
         self._folders: dict[bytes, tuple[WatchDescriptor, CallbackId]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -118,7 +121,8 @@ class Watcher:
             self._folders[folder] = (watch, callback)
 
     def take(self) -> list[Hint]:
-        """All hints so far, oldest first."""
+        """All hints so far, oldest first; the next one wakes."""
+        self._asleep = True  # before the first is taken: one that comes meanwhile is taken, or wakes
         hints: list[Hint] = []
         while self._hints:
             hints.append(self._hints.popleft())
@@ -133,9 +137,9 @@ class Watcher:
         if len(self._hints) >= MOST_HINTS:
             self._hints.clear()
             kind = Kind.lost
-        quiet = not self._hints
         self._hints.append(Hint(kind, path))
-        if quiet:
+        if self._asleep:
+            self._asleep = False
             self._wake()
 
     def forget(self, folder: bytes, *, gone: bool) -> None:
@@ -147,6 +151,14 @@ class Watcher:
             watches = [self._folders.pop(each) for each in left]
         if not gone:
             self._reader.remove_callbacks(watches)
+
+    def start_over(self) -> None:
+        """Hints were lost, perhaps of folders that came and went: the scan that follows watches them anew."""
+        with self._lock:
+            watches = list(self._folders.values())
+            self._folders.clear()
+        self._reader.remove_callbacks(watches)
+        self.hint(Kind.lost, b"")
 
 
 class _Folder:
@@ -188,5 +200,5 @@ class _Folder:
             self._watcher.hint(Kind.lost, b"")
 
     def on_queue_overflow(self) -> None:
-        if not self._path:
-            self._watcher.hint(Kind.lost, b"overflow")
+        if not self._path:  # every folder is told
+            self._watcher.start_over()
