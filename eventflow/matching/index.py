@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 from eventflow.event import EVENTFLOW_SOURCE, Event
 from eventflow.matching.anchors import Anchor, Key, Kind, anchors
 from eventflow.matching.checks import compile_check
-from eventflow.matching.conditions import AllOf, AnyElement, AnyOf, Compare, Condition, NoneOf
+from eventflow.matching.conditions import Condition
+from eventflow.matching.foresight import may_match
 from eventflow.matching.rule import Rule
 from eventflow.matching.tables import Entry, Found, Probe, always, table
 
@@ -139,29 +140,4 @@ def _width(anchor: Anchor, crowd: Counter[Key]) -> tuple[int, int]:
 def _may_take(rule: Rule, event_type: str) -> bool:
     if rule.sources is not None and EVENTFLOW_SOURCE not in rule.sources:
         return False
-    return _known(AllOf(rule.pattern.conditions), event_type) is not False
-
-
-def _known(condition: Condition, event_type: str) -> bool | None:
-    """Whether it holds for every (True), for no (False) or for some (None) events of the type."""
-    match condition:
-        case Compare():
-            return condition.verdict([event_type]) if condition.path.segments == _TYPE_PATH else None
-        case AnyElement():
-            return None
-        case AllOf():
-            return _all(_known(part, event_type) for part in condition.parts)
-        case AnyOf():
-            return _not(_all(_not(_known(part, event_type)) for part in condition.parts))
-        case NoneOf():
-            return _all(_not(_known(part, event_type)) for part in condition.parts)
-
-
-def _all(parts: Iterable[bool | None]) -> bool | None:
-    """Kleene's conjunction."""
-    known = set(parts)
-    return False if False in known else None if None in known else True
-
-
-def _not(known: bool | None) -> bool | None:
-    return None if known is None else not known
+    return may_match(rule.pattern, {_TYPE_PATH: event_type})
