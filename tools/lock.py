@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 LOCK: Final = "requirements.lock"
 IMAGE: Final = "requirements-image.lock"
 IMAGE_EXTRAS: Final = ("kafka", "regex")
+IMAGE_GROUPS: Final = ("build",)  # the build backend: nothing is installed without a hash
 
 _PACKAGE: Final = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^\s;\\]+)")
 _ADDRESS: Final = re.compile(r"://|^\s*-(?:-?index|-?extra-index|-?find-links|i\b|f\b)")
@@ -109,7 +110,7 @@ def main() -> int:
     whole, image = (root / LOCK).read_text(), (root / IMAGE).read_text()
     wrong = [
         *problems(LOCK, whole, wanted(project, project["project"]["optional-dependencies"], ["dev"])),
-        *problems(IMAGE, image, wanted(project, IMAGE_EXTRAS, ())),
+        *problems(IMAGE, image, wanted(project, IMAGE_EXTRAS, IMAGE_GROUPS)),
         *differences(whole, image),
     ]
     print(
