@@ -12,18 +12,19 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol, cast
 from uuid import UUID
 
 import structlog
 
 from eventflow.errors import OwnershipLost, SourceStopped, SourceUnavailable, Undecodable
 from eventflow.event import JSON
-from eventflow.expression import EvaluationError, Expression, VarType, activate
+from eventflow.expression import EvaluationError, Expression, activate
 from eventflow.ingest import Ingest
 from eventflow.rulefile.ruleset import SourceSpec
+from eventflow.rulefile.sources import REQUEST_VARIABLES
 from eventflow.secret import secret
-from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
+from eventflow.source import Delivery, Known, Predicate, RoutedSource, Source, SourceContext
 from eventflow.store import intake, ownership
 from eventflow.store.ownership import Claim
 from eventflow.store.pool import Pool
@@ -37,12 +38,8 @@ LONGEST_BACKOFF_SECONDS = 30.0
 class Mounts(Protocol):
     """Where sources that serve HTTP are mounted, by name."""
 
-    def mount(self, name: str, app: Any) -> None: ...
+    def mount(self, name: str, source: RoutedSource) -> None: ...
     def unmount(self, name: str) -> None: ...
-
-
-REQUEST_VARIABLES = {"data": VarType.any, "headers": VarType.map, "query": VarType.map}
-"""What the CEL of a connector's own words (`id:`, `type:`, ...) may name."""
 
 
 def predicate(text: str) -> Predicate:
@@ -156,7 +153,7 @@ class Sources:
         if not reading.owned:
             reading.tasks[""] = self._tasks.create_task(self._serve(reading))
         if callable(reading.source):
-            self._mounts.mount(spec.name, reading.source)
+            self._mounts.mount(spec.name, cast("RoutedSource", reading.source))
         return reading
 
     async def _stop(self, reading: Reading) -> None:

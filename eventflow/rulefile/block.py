@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from eventflow.rulefile.nodes import Entry, ListNode, MapNode, Mark, Node, ScalarNode, kind
 from eventflow.rulefile.report import Report, did_you_mean, unknown
-from eventflow.units import parse_duration
 from eventflow.rulefile.words import Words
+from eventflow.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class Block:
     def warn(self, at: Mark | Node, message: str) -> None:
         """Report a warning about this object."""
         self.report.warn(at, f"{self.what}: {message}")
+
+    def sound_since(self, count: int) -> bool:
+        """Whether nothing but warnings has been reported after the first `count` problems of the set."""
+        return all(problem.warning for problem in self.report.problems[count:])
 
     def check_words(self, words: Words) -> None:
         """Report unknown words, words that do not work yet and missing ones."""

@@ -9,45 +9,21 @@ everything is no edge: it is not meant for outcomes, and at run time the loop gu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from eventflow.event import EVENTFLOW_SOURCE, Event
-from eventflow.matching.pattern import Pattern
+from eventflow.event import EVENTFLOW_SOURCE
+from eventflow.matching.conditions import Compare
+from eventflow.matching.foresight import Known, may_match
 from eventflow.matching.rule import Rule
 from eventflow.rulefile.block import Block
-from eventflow.rulefile.listening import Paths, exact_types, hears_eventflow, says_type, weakened
 from eventflow.workflow.advance import RunState
 
-OUTCOMES = tuple(
-    (f"eventflow.run.{state}", state) for state in (RunState.succeeded, RunState.failed, RunState.cancelled)
-)
-_KNOWN_OF_EMIT: Paths = frozenset({("type",), ("subject",)})
-_KNOWN_OF_OUTCOME: Paths = _KNOWN_OF_EMIT | {("data", "workflow"), ("data", "rule"), ("data", "state")}
+OUTCOMES = (RunState.succeeded, RunState.failed, RunState.cancelled)
+"""The ends of a run that become events: `eventflow.run.succeeded` and so on."""
+
+_TYPE = ("type",)
 
 Edges = Mapping[str, set[str]]
 """From each rule to those it may set off."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """An event that a rule brings about, as far as it is known beforehand."""
-
-    event: Event
-    known: Paths
-
-
-class _Listener:
-    """A rule that asks for events of eventflow's own. `types` are those it lists; None: it may be any."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.name = rule.name
-        self.types = exact_types(rule.pattern)
-        self._known: dict[Paths, Pattern] = {
-            known: weakened(rule.pattern, known) for known in (_KNOWN_OF_EMIT, _KNOWN_OF_OUTCOME)
-        }
-
-    def takes(self, output: _Output) -> bool:
-        return self._known[output.known].holds(output.event)
 
 
 def check_cycles(rules: Sequence[Rule], blocks: Mapping[str, Block]) -> None:
@@ -63,39 +39,52 @@ def check_cycles(rules: Sequence[Rule], blocks: Mapping[str, Block]) -> None:
 
 
 def _edges(rules: Sequence[Rule]) -> Edges:
-    listeners = [_Listener(rule) for rule in rules if _listens(rule)]
-    by_type: dict[str, list[_Listener]] = {}
-    for listener in listeners:
-        for type_ in listener.types or ():
-            by_type.setdefault(type_, []).append(listener)
-    others = [listener for listener in listeners if listener.types is None]
+    """Listeners are filed under the types that they list: large sets must not take the square of time."""
+    listening: dict[str | None, list[Rule]] = {}
+    for rule in rules:
+        for type_ in _types(rule) if _listens(rule) else ():
+            listening.setdefault(type_, []).append(rule)
     return {
         rule.name: {
             listener.name
             for output in _outputs(rule)
-            for listener in (*by_type.get(output.event.type, ()), *others)
-            if listener.takes(output)
+            for type_ in (output[_TYPE], None)
+            for listener in listening.get(type_, ())
+            if may_match(listener.pattern, output)
         }
         for rule in rules
     }
 
 
 def _listens(rule: Rule) -> bool:
-    return hears_eventflow(rule) and (rule.sources is not None or says_type(rule.pattern))
+    if rule.sources is None:
+        return bool(rule.pattern.conditions_on("type"))
+    return EVENTFLOW_SOURCE in rule.sources
 
 
-def _outputs(rule: Rule) -> Iterator[_Output]:
+def _types(rule: Rule) -> Sequence[str | None]:
+    """The types that a plain condition lists; None where only the whole pattern can tell."""
+    for condition in rule.pattern.conditions:
+        if isinstance(condition, Compare) and condition.path.segments == _TYPE:
+            for operator in condition.operators:
+                if operator.name in ("eq", "in"):
+                    return operator.argument if operator.name == "in" else [operator.argument]
+    return [None]
+
+
+def _outputs(rule: Rule) -> Iterator[Known]:
+    """What is known beforehand of each event that the rule brings about."""
+    about = {("source",): EVENTFLOW_SOURCE, ("subject",): rule.name}
     if rule.emit:
-        event = Event(
-            source=EVENTFLOW_SOURCE, id="", type=rule.emit, data=None, raw=b"null", subject=rule.name
-        )
-        yield _Output(event, _KNOWN_OF_EMIT)
-    for type_, state in OUTCOMES if rule.run else ():
-        data = {"workflow": rule.run, "rule": rule.name, "state": str(state)}
-        event = Event(
-            source=EVENTFLOW_SOURCE, id="", type=type_, data=data, raw=b"null", subject=rule.name
-        )
-        yield _Output(event, _KNOWN_OF_OUTCOME)
+        yield {**about, _TYPE: rule.emit}
+    for state in OUTCOMES if rule.run else ():
+        yield {
+            **about,
+            _TYPE: f"eventflow.run.{state}",
+            ("data", "workflow"): rule.run,
+            ("data", "rule"): rule.name,
+            ("data", "state"): str(state),
+        }
 
 
 def _in_cycles(edges: Edges) -> list[str]:

@@ -10,8 +10,7 @@ from eventflow.rulefile.block import Block
 from eventflow.rulefile.folder import RULE_SUFFIXES, TEST_SUFFIXES
 from eventflow.rulefile.nodes import MapNode, Mark, ScalarNode, kind, shorten
 from eventflow.rulefile.report import Report
-from eventflow.rulefile.words import NAME
-from eventflow.rulefile.words import FILE
+from eventflow.rulefile.words import FILE, NAME
 from eventflow.rulefile.yaml import read_yaml
 
 

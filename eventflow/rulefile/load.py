@@ -74,7 +74,7 @@ def _workflows(document: Document, code: Code) -> dict[str, Workflow | None]:
 def _rules(
     document: Document, sources: Mapping[str, SourceSpec | None], workflows: Mapping[str, Workflow | None]
 ) -> list[Rule]:
-    connectors = {name: spec.connector if spec else None for name, spec in sources.items()}
-    names = Names(connectors, workflows, document.complete)
+    deliveries = {name: spec.delivery if spec else None for name, spec in sources.items()}
+    names = Names(deliveries, workflows, document.complete)
     found = [read_rule(name, block, names) for name, block in document.definitions["rules"].items()]
     return [rule for rule in found if rule is not None]

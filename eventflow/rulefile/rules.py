@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eventflow.event import EVENTFLOW_SOURCE
-from eventflow.expression import Template, VarType
+from eventflow.expression import VarType
 from eventflow.matching.pattern import Pattern, PatternError, compile_pattern
 from eventflow.matching.rule import OnError, Rule
+from eventflow.rulefile.arguments import check_arguments
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.inputs import Variables, read_condition, read_inputs
 from eventflow.rulefile.nodes import ListNode, MapNode, Node, ScalarNode, kind, locate, plain_value
 from eventflow.rulefile.report import unknown
 from eventflow.rulefile.words import RULE, WHEN
-from eventflow.source import Delivery, Source
+from eventflow.source import Delivery
 from eventflow.workflow.definition import Workflow
-from eventflow.workflow.params import conversion_error
 
 WHERE_VARIABLES: Variables = {"event": VarType.event}
 """What `where` may read."""
@@ -32,8 +32,7 @@ FIRING_VARIABLES: Variables = {
 """What the holes of `with` may read."""
 
 _PLAIN_TRIGGER = ("from", "match", "where")
-MAX_DEPTH = 16
-"""Chains of rules end there, so `reentry` cannot be more."""
+MAX_REENTRY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Names:
     `complete` is false where a file could not be read: a name that is not there may stand in it.
     """
 
-    sources: Mapping[str, type[Source] | None]
+    sources: Mapping[str, Delivery | None]
     workflows: Mapping[str, Workflow | None]
     complete: bool
 
@@ -58,15 +57,16 @@ def read_rule(name: str, block: Block, names: Names) -> Rule | None:
     pattern = _pattern(block)
     where = read_condition(block, "where", WHERE_VARIABLES)
     inputs = read_inputs(block, FIRING_VARIABLES)
-    run = block.text("run")
+    run, emit = block.text("run"), _emit(block)
     if run is not None:
-        _check_run(block, run, inputs, names)
-    emit = block.text("emit")
+        _check_run(block, run, names)
+        if (workflow := names.workflows.get(run)) is not None:
+            check_arguments(block, workflow, inputs)
     tags, priority = block.texts("tags") or [], block.whole("priority", 0, 9)
-    reentry, on_error = block.whole("reentry", 0, MAX_DEPTH), block.choice("on_error", OnError)
+    reentry, on_error = block.whole("reentry", 0, MAX_REENTRY), block.choice("on_error", OnError)
     owner, description = block.text("owner"), block.text("description")
     _check_mode(block)
-    if pattern is None or any(not problem.warning for problem in block.report.problems[before:]):
+    if pattern is None or not block.sound_since(before):
         return None
     _advise(block, sources, names, pattern)
     return Rule(
@@ -159,31 +159,18 @@ def _is_broken(node: Node) -> bool:
     return any(_is_broken(one) for one in inner)
 
 
-def _check_run(block: Block, run: str, inputs: Mapping[str, Template], names: Names) -> None:
-    """The workflow is there, and `with` gives exactly the parameters that it declares."""
-    at = block.node.entries["run"].value
-    if run not in names.workflows:
-        if names.complete:
-            block.error(at, f"run: {unknown('workflow', run, names.workflows)}")
-        return
-    workflow = names.workflows[run]
-    if workflow is None:
-        return
-    given = block.node.entries.get("with")
-    words = given.value.entries if given is not None and isinstance(given.value, MapNode) else {}
-    for word, entry in words.items():
-        if word not in workflow.params:
-            block.error(
-                entry.key, f"with: {unknown(f'parameter of workflow {run!r}', word, workflow.params)}"
-            )
-        elif word in inputs and not inputs[word].holes:
-            wrong = conversion_error(workflow.params[word].type, inputs[word].value)
-            if wrong is not None:
-                block.error(entry.value, f"with: parameter '{word}' of workflow '{run}': {wrong}")
-    for param in workflow.params.values():
-        if param.required and param.name not in words:
-            mark = given.key if given is not None else block.mark
-            block.error(mark, f"with: parameter '{param.name}' ({param.type}) of workflow '{run}' is missing")
+def _emit(block: Block) -> str | None:
+    type_ = block.text("emit")
+    if type_ is not None and "${" in type_:
+        block.error(
+            block.node.entries["emit"].value, "'emit' is a type without holes; what varies goes into 'with'"
+        )
+    return type_
+
+
+def _check_run(block: Block, run: str, names: Names) -> None:
+    if run not in names.workflows and names.complete:
+        block.error(block.node.entries["run"].value, f"run: {unknown('workflow', run, names.workflows)}")
 
 
 def _advise(block: Block, sources: frozenset[str] | None, names: Names, pattern: Pattern) -> None:
@@ -194,13 +181,9 @@ def _advise(block: Block, sources: frozenset[str] | None, names: Names, pattern:
         message = "has no condition on 'type' and no 'from': it fires on events of every kind"
         block.warn(block.mark, message)
         return
-    several = [name for name in sorted(sources) if _sends_several_types(names.sources.get(name))]
+    several = any(names.sources.get(name) is Delivery.ledger for name in sources)
     if several or EVENTFLOW_SOURCE in sources:
         message = (
             f"has no condition on 'type': it fires on every kind of event from {', '.join(sorted(sources))}"
         )
         block.warn(block.mark, message)
-
-
-def _sends_several_types(connector: type[Source] | None) -> bool:
-    return connector is not None and connector.delivery is Delivery.ledger

@@ -13,7 +13,6 @@ from eventflow.errors import Problem
 from eventflow.event import JSON
 from eventflow.matching.index import Matcher
 from eventflow.matching.rule import Rule
-from eventflow.rulefile.listening import may_take
 from eventflow.source import Delivery, Source, SourceContext
 from eventflow.workflow.advance import roots
 from eventflow.workflow.definition import Workflow
@@ -60,17 +59,14 @@ class RuleSet:
     warnings: tuple[Problem, ...]
     code_files: Mapping[str, bytes]
     code_version: str
-    _wanted: dict[str, bool] = field(default_factory=dict[str, bool], repr=False, compare=False)
 
     def roots(self, workflow: str) -> tuple[str, ...]:
         """The tasks that a run of the workflow begins with."""
         return roots(self.workflows[workflow])
 
     def wants(self, event_type: str) -> bool:
-        """Whether any rule may take an event of eventflow's own of this type; asked at the end of every run."""
-        if event_type not in self._wanted:
-            self._wanted[event_type] = any(may_take(rule, event_type) for rule in self.rules)
-        return self._wanted[event_type]
+        """Whether any rule may take eventflow's own events of this type; asked whenever a run ends."""
+        return self.matcher.wants(event_type)
 
     def bind(self, workflow: str, values: Mapping[str, JSON]) -> dict[str, JSON]:
         """The parameters of a run of `workflow`. Raises `ParamError`."""

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Final, cast
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
+from eventflow.errors import EventflowError
+from eventflow.event import JSON
+from eventflow.expression import Expression, ExpressionError, VarType
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
-from eventflow.rulefile.nodes import locate, plain_value, shorten
-from eventflow.rulefile.report import did_you_mean, unknown
-from eventflow.rulefile.ruleset import SourceSpec
+from eventflow.rulefile.misfits import report_misfit
+from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, shorten
+from eventflow.rulefile.report import unknown
+from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
-from eventflow.source import Delivery, Source
+from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
+
+REQUEST_VARIABLES: Final = {"data": VarType.any, "headers": VarType.map, "query": VarType.map}
+"""What the CEL of a connector's own words (`id:`, `type:`, ...) may name."""
+
+_HOLE: Final = re.compile(r"(?<!\$)\$\{(?!\s*secret\.[A-Za-z_][A-Za-z0-9_]*\s*\})")
 
 
 def read_source(
     name: str, block: Block, folder: Path, connectors: Mapping[str, type[Source]]
 ) -> SourceSpec | None:
     """Compile one source; None where it has errors, which have been reported by then."""
+    before = len(block.report.problems)
     connector = _connector(block, connectors)
     if connector is None:
         return None
     words = {key: plain_value(entry.value) for key, entry in block.entries() if key not in SOURCE.now}
+    _check_holes(block)
     try:
         config = connector.Config.model_validate(words)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            _report(block, connector.Config, detail)
+            report_misfit(block, connector.Config, detail)
         return None
     if connector.delivery is Delivery.pushed and "id" not in words and "dedupe" not in words:
         block.warn(block.mark, "has neither 'id' nor 'dedupe': a sender's retry is a second event")
-    here = folder / PurePosixPath(block.report.file).parent
-    return SourceSpec(
-        name, str(block.text("connector")), connector, config, here, block.report.file, block.mark.line
+    spec = SourceSpec(
+        name=name,
+        connector=str(block.text("connector")),
+        factory=cast("SourceFactory", connector),
+        delivery=connector.delivery,
+        config=config,
+        folder=folder / PurePosixPath(block.report.file).parent,
+        file=block.report.file,
+        line=block.mark.line,
     )
+    _try(spec, block)
+    return spec if block.sound_since(before) else None
 
 
 def _connector(block: Block, connectors: Mapping[str, type[Source]]) -> type[Source] | None:
@@ -58,71 +77,65 @@ def _connector(block: Block, connectors: Mapping[str, type[Source]]) -> type[Sou
     return None
 
 
-def _report(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
-    """A pydantic error in our words, at the place of the value (or key) that it is about."""
-    path = _path_in(block, detail["loc"])
-    missing = detail["type"] == "missing"
-    extra = detail["type"] == "extra_forbidden"
-    if missing:
-        where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark
-    else:
-        where = locate(block.node, path, on_key=extra)
-    dotted = ".".join(str(step) for step in path)
-    if missing:
-        message = f"'{dotted}' is missing"
-    elif extra:
-        message = unknown("word", str(path[-1]), _words_at(model, path[:-1]))
-    else:
-        message = _in_our_words(path, dotted, detail)
-    block.error(where, message)
+def _check_holes(block: Block) -> None:
+    """A source is made before there is any event: only secrets can be filled in."""
+    for node in _texts(block.node):
+        if _HOLE.search(str(node.value)):
+            block.error(node, f"{shorten(str(node.value))!r}: the only hole here is ${{secret.NAME}}")
 
 
-def _path_in(block: Block, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The part of pydantic's location that exists in the file: it adds the names of union members to it."""
-    value: Any = plain_value(block.node)
-    path: list[str | int] = []
-    for index, step in enumerate(loc):
-        last = index == len(loc) - 1
-        if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
-            path.append(step)
-            value = value[step]
-        elif last and isinstance(value, dict) and isinstance(step, str) and step.isidentifier():
-            path.append(step)
-    return tuple(path)
+def _texts(node: Node) -> Iterator[ScalarNode]:
+    if isinstance(node, ScalarNode):
+        if isinstance(node.value, str) and not node.broken:
+            yield node
+        return
+    inner = node.items if isinstance(node, ListNode) else [entry.value for entry in node.entries.values()]
+    for one in inner:
+        yield from _texts(one)
 
 
-def _in_our_words(path: tuple[str | int, ...], dotted: str, detail: ErrorDetails) -> str:
-    text = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    hint = ""
-    expected = str(detail.get("ctx", {}).get("expected", ""))
-    if detail["type"] in {"literal_error", "enum"} and isinstance(detail["input"], str):
-        hint = did_you_mean(
-            detail["input"], [one.strip(" '") for one in expected.replace(" or ", ",").split(",")]
-        )
-    if not path:
-        return text
-    given = detail["input"]
-    shown = "" if isinstance(given, dict | list) else f", not {shorten(repr(given))}"
-    if detail["type"] in {"value_error", "assertion_error"}:
-        return f"'{dotted}': {text}"
-    return f"'{dotted}': {text[0].lower()}{text[1:]}{shown}{hint}"
+def _try(spec: SourceSpec, block: Block) -> None:
+    """Make the source once, which does no I/O: what it says only then, of its CEL above all, is said now."""
+    try:
+        spec.factory(spec.name, spec.config, _dry_context(spec.folder, block))
+    except (EventflowError, ValueError) as error:
+        block.error(block.mark, str(error))
 
 
-def _words_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    """The words of the (nested) model at a path, for did-you-mean."""
-    models = [model]
-    for step in path:
-        models = [
-            inner
-            for one in models
-            for name, info in one.model_fields.items()
-            if step in (name, info.alias)
-            for inner in _models_in(info.annotation)
-        ]
-    return [info.alias or name for one in models for name, info in one.model_fields.items()]
+def _dry_context(folder: Path, block: Block) -> SourceContext:
+    async def known(items: Sequence[bytes]) -> Mapping[bytes, Known]:
+        return {}
+
+    async def known_all() -> AsyncIterator[tuple[bytes, Known]]:
+        return
+        yield
+
+    def expression(text: str) -> Predicate:
+        try:
+            Expression.compile(text, REQUEST_VARIABLES)
+        except ExpressionError as error:
+            _report_expression(block, text, error)
+        return _never
+
+    return SourceContext(folder, known, known_all, lambda name: "", expression)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+def _never(variables: Mapping[str, JSON]) -> JSON:
+    return None
+
+
+def _report_expression(block: Block, text: str, error: ExpressionError) -> None:
+    words = [(word, entry.value) for word, entry in block.entries()]
+    word, node = next(
+        (
+            (word, node)
+            for word, value in words
+            for node in _texts(value)
+            if node.value == text and word not in SOURCE.now
+        ),
+        ("", block.node),
+    )
+    message = f"{word}: {error.message} (at {error.line}:{error.column} of the expression)"
+    if re.fullmatch(r"[\w.-]+", text):
+        message += f"; this is CEL, so a text needs quotes inside: \"'{text}'\""
+    block.error(node, message)

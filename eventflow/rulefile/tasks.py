@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 
-from eventflow.expression import Template, VarType
+from eventflow.expression import Reference, Template, VarType
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.code import Code
 from eventflow.rulefile.inputs import Variables, named_below, read_inputs, read_template
@@ -64,14 +64,24 @@ def check_holes(
 ) -> None:
     """Report holes that name parameters or tasks which are not there, or tasks that have not run by then."""
     for template, mark in templates_of(task, block):
-        for param in dict.fromkeys(named_below(template, "params")):
-            if param not in params:
-                block.error(mark, unknown("parameter", param, params))
-        for other in dict.fromkeys(named_below(template, "tasks")):
-            if other not in tasks:
-                block.error(mark, unknown("task", other, tasks))
-            elif other not in upstream():
-                block.error(mark, f"the result of task '{other}' is not there by then; add it to 'after'")
+        for reference in named_below(template, "params"):
+            if reference[1] not in params:
+                block.error(mark, unknown("parameter", reference[1], params))
+        for reference in named_below(template, "tasks"):
+            objection = _objection_to(reference, upstream(), tasks)
+            if objection is not None:
+                block.error(mark, objection)
+
+
+def _objection_to(reference: Reference, upstream: frozenset[str], tasks: Collection[str]) -> str | None:
+    other = reference[1]
+    if other not in tasks:
+        return unknown("task", other, tasks)
+    if other not in upstream:
+        return f"the result of task '{other}' is not there by then; add it to 'after'"
+    if len(reference) > 2 and reference[2] != "result":
+        return f"tasks.{other}.{reference[2]}: what a task returned is below 'tasks.{other}.result'"
+    return None
 
 
 def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...]] | None:

@@ -87,7 +87,7 @@ RULE = Words(
         "reentry": {
             "type": "integer",
             "minimum": 0,
-            "maximum": 16,
+            "maximum": 1000,
             "description": "How often the rule may stand in its own causal chain; 0.",
         },
         "on_error": {"enum": [str(one) for one in OnError], "description": "When `where` ends in an error."},

@@ -35,7 +35,7 @@ def read_workflow(name: str, block: Block, code: Code) -> Workflow | None:
     for task, compiled in tasks.items():
         if compiled is not None:
             check_holes(compiled, blocks[task], params, partial(_upstream, task, parents), blocks.keys())
-    if any(not problem.warning for problem in block.report.problems[before:]):
+    if not block.sound_since(before):
         return None
     ordered: dict[str, Task] = {task: one for task in order if (one := tasks[task]) is not None}
     return Workflow(name, params, ordered)
@@ -69,7 +69,7 @@ def _param(block: Block, name: str, entry: Entry) -> Param | None:
     default: JSON = plain_value(node)
     wrong = conversion_error(ParamType(type_name), default)
     if wrong is not None:
-        inner.error(node, f"default: {wrong}")
+        inner.error(node, f"'default' {wrong}")
     return Param(name, ParamType(type_name), required=False, default=default)
 
 

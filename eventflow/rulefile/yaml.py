@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from yaml import YAMLError
-from yaml.cyaml import CParser
+from yaml.cyaml import CParser  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -41,7 +41,7 @@ _FORBIDDEN = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U001
 class Complain(Protocol):
     """Takes one error of the file being read."""
 
-    def __call__(self, mark: Mark, message: str) -> None: ...
+    def __call__(self, at: Mark, message: str, /) -> None: ...
 
 
 class _Unreadable(Exception):
@@ -81,7 +81,7 @@ def _end_of(text: str) -> Mark:
 
 
 def _events(text: str) -> Iterator[Any]:
-    parser = CParser(text)
+    parser = cast(Any, CParser)(text)  # no stubs
     try:
         while True:
             event = parser.get_event()
@@ -132,7 +132,7 @@ class _Composer:
 
     def compose(self, events: Iterator[Any]) -> Node | None:
         for event in events:
-            kind = type(event)
+            kind = cast(type[Any], type(event))
             if kind is ScalarEvent:
                 self._scalar(event)
             elif kind is MappingStartEvent or kind is SequenceStartEvent:

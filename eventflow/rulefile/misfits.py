@@ -1,0 +1,81 @@
+"""What a connector's model objects to, in our words, at the value or key that it is about."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from eventflow.rulefile.block import Block
+from eventflow.rulefile.nodes import locate, plain_value, shorten
+from eventflow.rulefile.report import did_you_mean, unknown
+
+Path = tuple[str | int, ...]
+
+
+def report_misfit(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
+    """Report one of pydantic's errors about `block`."""
+    path = _path_in(block, detail["loc"])
+    dotted = ".".join(str(step) for step in path)
+    if detail["type"] == "missing":
+        where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark
+        block.error(where, f"'{dotted}' is missing")
+    elif detail["type"] == "extra_forbidden":
+        where = locate(block.node, path, on_key=True)
+        block.error(where, unknown("word", str(path[-1]), _words_at(model, path[:-1])))
+    else:
+        block.error(locate(block.node, path), _in_our_words(path, dotted, detail))
+
+
+def _path_in(block: Block, loc: Path) -> Path:
+    """The part of pydantic's location that exists in the file: it adds the names of union members to it."""
+    value: Any = plain_value(block.node)
+    path: list[str | int] = []
+    for index, step in enumerate(loc):
+        last = index == len(loc) - 1
+        in_map, in_list = isinstance(value, dict), isinstance(value, list)
+        if (in_map and step in value) or (in_list and isinstance(step, int)):
+            value = value[step]
+            path.append(step)
+        elif last and in_map and isinstance(step, str) and step.isidentifier():
+            path.append(step)
+    return tuple(path)
+
+
+def _in_our_words(path: Path, dotted: str, detail: ErrorDetails) -> str:
+    text = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if not path:
+        return text
+    if detail["type"] in {"value_error", "assertion_error"}:
+        return f"'{dotted}': {text}"
+    given = detail["input"]
+    shown = "" if isinstance(given, dict | list) else f", not {shorten(repr(given))}"
+    return f"'{dotted}': {text[0].lower()}{text[1:]}{shown}{_near(detail)}"
+
+
+def _near(detail: ErrorDetails) -> str:
+    if detail["type"] not in {"literal_error", "enum"} or not isinstance(detail["input"], str):
+        return ""
+    expected = str(detail.get("ctx", {}).get("expected", "")).replace(" or ", ",")
+    return did_you_mean(detail["input"], [one.strip(" '") for one in expected.split(",")])
+
+
+def _words_at(model: type[BaseModel], path: Path) -> list[str]:
+    """The words of the (nested) model at a path, for did-you-mean."""
+    models = [model]
+    for step in path:
+        models = [
+            inner
+            for one in models
+            for name, info in one.model_fields.items()
+            if step in (name, info.alias)
+            for inner in _models_in(info.annotation)
+        ]
+    return [info.alias or name for one in models for name, info in one.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
