@@ -77,7 +77,7 @@ async def write_events(
 WRITE: Final = """
 WITH counted AS (
     INSERT INTO source_partition AS p (source, partition, taken, duplicates, last_event)
-    SELECT $1, $2, $3, 0, $4 WHERE $3 > 0
+    SELECT $1, $2, $3::bigint, 0, $4 WHERE $3::bigint > 0
     ON CONFLICT (source, partition) DO UPDATE
     SET taken = p.taken + excluded.taken, last_event = excluded.last_event
 ), fired AS (
