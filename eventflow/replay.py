@@ -17,7 +17,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import msgspec
 
 from eventflow.errors import EventflowError, RevisionChanged, Undecodable
-from eventflow.event import Event, new_uid
+from eventflow.event import Event, Lineage, new_uid
 from eventflow.ingest import Rules
 from eventflow.matching.effects import Decision, Taken
 from eventflow.matching.match import decide_one
@@ -84,7 +84,7 @@ class Replay:
         self._dry_run = dry_run
 
     async def send(self, letter_id: UUID) -> Replayed:
-        """One letter, in one transaction. Raises `ReplayRefused` or `LetterNotOpen`; then nothing has changed."""
+        """One letter, in one transaction. Raises `ReplayRefused` or `LetterNotOpen`: nothing has changed."""
         while True:
             try:
                 return await self._send(letter_id)
@@ -103,7 +103,8 @@ class Replay:
                 await dead_letters.replayed(conn, letter)
                 if self._dry_run:
                     raise _DryRun(replayed)
-            await tell(conn, Signal.outbox if replayed.event else Signal.tasks)
+            for signal in (Signal.outbox, Signal.tasks):
+                await tell(conn, signal)
         return replayed
 
     async def _write(
@@ -135,8 +136,7 @@ class Replay:
             made,
             id=f"{_OUR_SUFFIX.sub('', kept.id or made.id)}!{letter.id}.{letter.replays + 1}",
             type=self._type or kept.type or made.type,
-            # The chain of rules stays, so that a loop stays one; a person begins its depth anew.
-            lineage=msgspec.structs.replace(kept.lineage, depth=0) if kept.lineage else None,
+            lineage=_begun_anew(kept.lineage),
             dedupe=None,
             replayof=str(letter.id),
         )
@@ -156,7 +156,7 @@ class Replay:
     # ------------------------------------------------------------------ as a firing of its rule
 
     async def _taken(self, conn: Connection, letter: StoredLetter, ruleset: RuleSet, now: datetime) -> Taken:
-        """The event that the rule fires on: as stored, with the edit in place of its data where there is one."""
+        """The event that the rule fires on: as stored, or with the edit in place of its data."""
         if letter.event_uid is None:
             raise ReplayRefused(f"it names no event for rule '{letter.rule}' to fire on")
         kept = letter.attributes
@@ -164,7 +164,12 @@ class Replay:
             letter.source or "", kept.id or str(letter.event_uid), kept.type or "", kept.subject, kept,
             letter.raw, self._data(letter, ruleset),
         )  # fmt: skip
-        return Taken(event, letter.event_uid, now)
+        return Taken(msgspec.structs.replace(event, lineage=_begun_anew(kept.lineage)), letter.event_uid, now)
+
+
+def _begun_anew(lineage: Lineage | None) -> Lineage | None:
+    """The chain of rules stays, so that a loop stays one; its depth begins anew with the person's wish."""
+    return None if lineage is None else msgspec.structs.replace(lineage, depth=0)
 
 
 def _undecodable(letter: StoredLetter, reason: str) -> ReplayRefused:
@@ -173,11 +178,12 @@ def _undecodable(letter: StoredLetter, reason: str) -> ReplayRefused:
 
 
 def _default_type(letter: StoredLetter, ruleset: RuleSet) -> str:
-    """`webhook.received` for a webhook: what a record of that connector is called where nothing else is known."""
+    """`webhook.received` for a webhook: what a connector's records are called where nothing says more."""
     spec = ruleset.sources.get(letter.source or "")
     if spec is None:
         raise ReplayRefused(
-            f"source '{letter.source}' is not in the current rule set, so nothing says the event's type; give --type"
+            f"source '{letter.source}' is not in the current rule set, so nothing says the event's type; "
+            "give --type"
         )
     return f"{spec.connector}.received"
 
@@ -196,18 +202,18 @@ async def _fire(
     conn: Connection, letter: StoredLetter, rule: Rule, taken: Taken, ruleset: RuleSet, now: datetime
 ) -> None:
     """Decide for this rule alone; write its firing under an id of this replay's own."""
-    decision = decide_one(ruleset, rule, taken)
+    firing_id = uuid5(NAMESPACE_OID, f"{letter.id} {letter.replays + 1}")
+    decision = decide_one(ruleset, rule, taken, firing_id)
     if decision.letters:
         raise ReplayRefused(f"rule '{rule.name}' fails again: {decision.letters[0].reason}")
     if not decision.firings:
         raise ReplayRefused(
-            f"rule '{rule.name}' does not fire on it any more; `eventflow explain {taken.uid} {rule.name}` says why"
+            f"rule '{rule.name}' does not fire on it any more; "
+            f"`eventflow explain {taken.uid} {rule.name}` says why"
         )
-    id_ = uuid5(NAMESPACE_OID, f"{letter.id} {letter.replays + 1}")
-    firings = [msgspec.structs.replace(firing, id=id_) for firing in decision.firings]
     await effects.write(
         conn, source=taken.event.source, partition="", now=now, revision=ruleset.revision,
-        decision=Decision([], firings, [], decision.counts), roots=ruleset.roots, replayof=letter.id,
+        decision=Decision([], decision.firings, [], decision.counts), roots=ruleset.roots, replayof=letter.id,
     )  # fmt: skip
 
 

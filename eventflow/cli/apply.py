@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from eventflow.cli.options import examples
 from eventflow.cli.output import block, line, note
 
 if TYPE_CHECKING:
+    from eventflow.rulefile.ruleset import RuleSet
     from eventflow.store.pool import Pool
 
 EXAMPLES = examples(
@@ -40,7 +40,30 @@ def apply(
     """
     from eventflow.cli.session import ask_pool
 
-    ask_pool(lambda pool: _plan(pool, path) if plan else _apply(pool, path, take_over=take_over))
+    files, wanted = read(path)
+    for warning in wanted.warnings:
+        note(str(warning))
+    if plan:
+        ask_pool(lambda pool: _plan(pool, path, files, wanted))
+    else:
+        ask_pool(lambda pool: _apply(pool, path, take_over=take_over), create=True)
+
+
+def read(path: Path) -> tuple[Mapping[str, bytes], RuleSet]:
+    """The files at `path` and what they compile to, before any database is asked.
+
+    Raises `RuleSetError` with files named as the person named them, `UsageError` where there is no such path.
+    """
+    from eventflow.errors import RuleSetError
+    from eventflow.rulefile.connectors import find_connectors
+    from eventflow.rulefile.folder import as_given, read_folder, set_folder
+    from eventflow.rulefile.load import load
+
+    try:
+        files = read_folder(path)
+        return files, load(files, folder=set_folder(path).resolve(), connectors=find_connectors())
+    except RuleSetError as error:
+        raise RuleSetError([as_given(path, problem) for problem in error.problems]) from None
 
 
 async def _apply(pool: Pool, path: Path, *, take_over: bool) -> None:
@@ -53,18 +76,9 @@ async def _apply(pool: Pool, path: Path, *, take_over: bool) -> None:
         line(f"nothing changed: revision {applied.revision} is this very rule set")
 
 
-async def _plan(pool: Pool, path: Path) -> None:
-    from eventflow.rulefile.connectors import find_connectors
-    from eventflow.rulefile.folder import read_folder, set_folder
-    from eventflow.rulefile.load import load
+async def _plan(pool: Pool, path: Path, files: Mapping[str, bytes], wanted: RuleSet) -> None:
     from eventflow.store import rulesets
 
-    files = await asyncio.to_thread(read_folder, path)
-    wanted = await asyncio.to_thread(
-        load, files, folder=set_folder(path).resolve(), connectors=find_connectors()
-    )
-    for warning in wanted.warnings:
-        note(str(warning))
     async with pool.acquire() as conn:
         revision = await rulesets.current_revision(conn)
         stored = await rulesets.read(conn, revision) if revision else None

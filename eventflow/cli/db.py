@@ -39,7 +39,7 @@ async def _migrate() -> list[str]:
     from eventflow.store.pool import check_server
 
     settings = load_settings()
-    async with reached(settings) as pool, pool.acquire() as conn:
+    async with reached(settings, create=True) as pool, pool.acquire() as conn:
         await check_server(conn, allow_unsafe=settings.allow_unsafe_durability)
         return await migrations.migrate(conn)
 

@@ -30,11 +30,11 @@ group = typer.Typer(
     invoke_without_command=True,
     epilog=examples(
         "eventflow dlq                             what is open, newest first",
-        "eventflow dlq show 0199f3a2               reason, origin and bytes of one; the beginning of the id is enough",
-        "eventflow dlq edit 0199f3a2               mend the bytes in $EDITOR; the original is kept beside them",
+        "eventflow dlq show 0199f3a2               one with its bytes; the beginning of the id is enough",
+        "eventflow dlq edit 0199f3a2               mend the bytes in $EDITOR; the original is kept",
         "eventflow dlq replay 0199f3a2             send it in again",
         "eventflow dlq replay --all --rule orders-landed",
-        "eventflow dlq discard 0199f3a2            nothing to be done",
+        "eventflow dlq discard 0199f3a2 --reason 'sent by mistake'",
     ),
 )
 
@@ -194,7 +194,7 @@ async def _replay(
     pool: Pool, names: list[str], *, wanted: dict[str, Any], since: datetime | None, limit: int | None,
     type_: str | None, again: bool, dry_run: bool,
 ) -> tuple[list[Replayed], list[tuple[UUID, str]]]:  # fmt: skip
-    from eventflow.cli.ruleset import current
+    from eventflow.cli.ruleset import revisions
     from eventflow.errors import EventflowError
     from eventflow.replay import Replay
     from eventflow.store import dead_letters as store
@@ -204,7 +204,7 @@ async def _replay(
             ids = list(dict.fromkeys([await store.find_letter(conn, name) for name in names]))
         else:
             ids = await store.open_ids(conn, **wanted, since=since, limit=limit)
-    sending = Replay(pool, await current(pool), type_=type_, again=again, dry_run=dry_run)
+    sending = Replay(pool, await revisions(pool), type_=type_, again=again, dry_run=dry_run)
     done: list[Replayed] = []
     refused: list[tuple[UUID, str]] = []
     for letter_id in ids:
@@ -237,15 +237,16 @@ def _report(done: list[Replayed], refused: list[tuple[UUID, str]], *, as_json: b
 @group.command(
     epilog=examples(
         "eventflow dlq edit 0199f3a2               opens $EDITOR",
-        "eventflow dlq edit 0199f3a2 --file mended.json",
-        "jq '.qty = 3' broken.json | eventflow dlq edit 0199f3a2 --file -",
+        "eventflow dlq edit 0199f3a2 --set-file mended.json",
+        "jq '.qty = 3' broken.json | eventflow dlq edit 0199f3a2 --set-file -",
         "eventflow dlq edit 0199f3a2 --undo        back to what arrived",
     )
 )
 def edit(
     letter: LetterId,
     file: Annotated[
-        str | None, typer.Option("--file", "-f", help="Take the bytes from this file; - is standard input.")
+        str | None,
+        typer.Option("--set-file", "-f", help="Take the bytes from this file; - is standard input."),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take an earlier edit back.")] = False,
 ) -> None:
@@ -264,8 +265,8 @@ def edit(
         return
     ask(lambda conn: store.edit(conn, found["id"], after))
     line(
-        f"dead letter {found['id']}: {'the edit is gone' if undo else 'edited'}; `eventflow dlq replay {found['id']}`"
-        " sends it in again"
+        f"dead letter {found['id']}: {'the edit is gone' if undo else 'edited'}; "
+        f"`eventflow dlq replay {found['id']}` sends it in again"
     )
 
 
@@ -279,7 +280,7 @@ def _in_editor(content: bytes) -> bytes:
 
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
-        raise UsageError("neither VISUAL nor EDITOR is set; set one, or give the bytes with --file")
+        raise UsageError("neither VISUAL nor EDITOR is set; set one, or give the bytes with --set-file")
     with tempfile.TemporaryDirectory(prefix="eventflow-") as folder:
         path = Path(folder, "letter.json")
         path.write_bytes(content)
@@ -292,18 +293,23 @@ def _in_editor(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-@group.command(epilog=examples("eventflow dlq discard 0199f3a2 0199f3a7"))
+@group.command(
+    epilog=examples(
+        "eventflow dlq discard 0199f3a2 0199f3a7", "eventflow dlq discard 0199f3a2 --reason 'sent by mistake'"
+    )
+)
 def discard(
     letters: Annotated[
         list[str], typer.Argument(metavar="ID...", help="Letters to be done with.", show_default=False)
     ],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for whoever looks later.")] = None,
 ) -> None:
-    """Mark open letters as done with, all or none of them. Their bytes stay, and `audit` counts them as dead."""
+    """Mark open letters as done with, all or none of them. Their bytes stay; `audit` counts them as dead."""
     from eventflow.cli.session import ask
     from eventflow.store import dead_letters as store
 
     async def discarded(conn: Connection) -> int:
-        return await store.discard(conn, [await store.find_letter(conn, name) for name in letters])
+        return await store.discard(conn, [await store.find_letter(conn, name) for name in letters], reason)
 
     count = ask(discarded)
     line(f"discarded {count} dead letter{'s' if count != 1 else ''}")

@@ -73,27 +73,41 @@ def _version(
 
 
 def main() -> NoReturn:
-    """The entry point. What is no `EventflowError` or error of the system is a bug and shows its traceback."""
+    """The entry point. What `_problems` does not know is a bug: it shows its traceback."""
     try:
         app()
         code = 0
-    except RuleSetError as error:
-        for problem in error.problems:
-            note(str(problem))
-        code = 2
-    except UsageError as error:
-        note(f"eventflow: {error}")
-        code = 2
-    except EventflowError as error:
-        note(f"eventflow: {error}")
-        code = 1
     except BrokenPipeError:
         # `eventflow events | head` is no failure; Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:
         code = 130
-    except OSError as error:
-        note(f"eventflow: {error}")
-        code = 1
+    except Exception as error:
+        problems = _problems(error)
+        if not problems:
+            raise
+        for problem in problems:
+            note(problem)
+        code = 2 if _is_usage(error) else 1
     sys.exit(code)
+
+
+def _problems(error: BaseException) -> list[str]:
+    """What to tell the person, a line each; empty for an error that nobody raised on purpose."""
+    if members := _members(error):
+        told = [_problems(one) for one in members]
+        return list(dict.fromkeys(line for lines in told for line in lines)) if all(told) else []
+    if isinstance(error, RuleSetError):
+        return [str(problem) for problem in error.problems]
+    return [f"eventflow: {error}"] if isinstance(error, (EventflowError, OSError)) else []
+
+
+def _is_usage(error: BaseException) -> bool:
+    return isinstance(error, UsageError) or any(_is_usage(one) for one in _members(error))
+
+
+def _members(group: BaseException) -> tuple[BaseException, ...]:
+    """The errors of an `ExceptionGroup`: what ends a task group comes in one."""
+    found: tuple[BaseException, ...] = getattr(group, "exceptions", ())
+    return found

@@ -46,5 +46,5 @@ def row_limit(limit: int | None, as_json: bool) -> int | None:
 
 
 def examples(*lines: str) -> str:
-    """An `epilog` that shows real commands. The form feed's cousin \\b keeps click from refilling it."""
+    """An `epilog` that shows real commands. The backspace keeps click from refilling the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

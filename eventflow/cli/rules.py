@@ -1,9 +1,9 @@
-"""`eventflow rules`."""
+"""`eventflow rules [pause|resume]`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -14,23 +14,29 @@ if TYPE_CHECKING:
     from eventflow.store.pool import Pool
 
 COLUMNS = ("rule", "state", "does", "firings", "last_fired", "where_errors", "loop_skips", "dead_letters")
-EXAMPLES = examples(
-    "eventflow rules                           every rule of the current rule set, and how often it fired",
-    "eventflow rules --since 1d --json",
+group = typer.Typer(
+    invoke_without_command=True,
+    epilog=examples(
+        "eventflow rules                           every rule of the current set, and how often it fired",
+        "eventflow rules --since 1d --json",
+    ),
 )
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=EXAMPLES)(rules)
+    """Add the group."""
+    app.add_typer(group, name="rules")
 
 
-def rules(since: Since = None, limit: Limit = None, json: Json = False) -> None:
+@group.callback()
+def rules(ctx: typer.Context, since: Since = None, limit: Limit = None, json: Json = False) -> None:
     """List rules: firings, last fired, errors in `where`, loop skips, open dead letters.
 
     States: live, or removed (not in the current rule set any more). `--since` bounds firings and dead
     letters; the counters of errors and skips are totals.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from eventflow.cli.session import ask_pool
 
     rows = ask_pool(lambda pool: _rows(pool, since))
@@ -58,7 +64,7 @@ async def _rows(pool: Pool, since: datetime | None) -> list[dict[str, Any]]:
         }
         for rule in ruleset.rules
     ]  # fmt: skip
-    gone = {
+    gone: dict[str, Any] = {
         "state": "removed",
         "revision": None,
         "does": None,
@@ -67,3 +73,24 @@ async def _rows(pool: Pool, since: datetime | None) -> list[dict[str, Any]]:
         "description": None,
     }
     return rows + [{**gone, **row} for row in known.values()]
+
+
+RuleName = Annotated[str, typer.Argument(metavar="RULE", help="A rule's name.", show_default=False)]
+
+
+@group.command(epilog=examples("eventflow rules pause orders-landed"))
+def pause(rule: RuleName) -> None:
+    """Not supported yet: hold a rule's firings while matching goes on."""
+    _not_yet("pause", rule)
+
+
+@group.command(epilog=examples("eventflow rules resume orders-landed"))
+def resume(rule: RuleName) -> None:
+    """Not supported yet: start what a paused rule has held."""
+    _not_yet("resume", rule)
+
+
+def _not_yet(what: str, rule: str) -> NoReturn:
+    from eventflow.errors import UsageError
+
+    raise UsageError(f"rules {what} {rule}: not supported yet; take the rule out of its file and apply that")

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from eventflow.errors import UsageError
+from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
-from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
-from eventflow.store import rulesets
+from eventflow.settings import load_settings
 from eventflow.store.pool import Pool
+
+
+async def revisions(pool: Pool) -> Revisions:
+    """The rule sets of this database, the current one read. Raises `UsageError` where there is none."""
+    # Commands execute no task, so the folder where code would be unpacked stays as it is.
+    found = Revisions(pool, find_connectors(), load_settings().data / "code")
+    if (await found.refresh()).revision == 0:
+        raise UsageError("this database holds no rule set yet; `eventflow apply PATH` brings one in")
+    return found
 
 
 async def current(pool: Pool) -> RuleSet:
     """The current revision. Raises `UsageError` where none was ever applied."""
-    async with pool.acquire() as conn:
-        revision = await rulesets.current_revision(conn)
-    if revision == 0:
-        raise UsageError("this database holds no rule set yet; `eventflow apply PATH` brings one in")
-    return await at(pool, revision)
-
-
-async def at(pool: Pool, revision: int) -> RuleSet:
-    """One revision that exists."""
-    async with pool.acquire() as conn:
-        stored = await rulesets.read(conn, revision)
-    return await asyncio.to_thread(
-        load, stored.files, folder=stored.folder, connectors=find_connectors(), revision=revision
-    )
+    return (await revisions(pool)).current
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> UsageError:

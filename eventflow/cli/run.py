@@ -79,7 +79,7 @@ async def _run(pool: Pool, name: str, given: dict[str, str], *, wait: bool) -> d
     if workflow is None:
         raise unknown("workflow", name, ruleset.workflows, f"revision {ruleset.revision}")
     async with pool.acquire() as conn:
-        run_id = await _start(conn, workflow, given, ruleset.revision, tuple(ruleset.roots(name)))
+        run_id = await _start(conn, workflow, given, ruleset.revision, ruleset.roots(name))
         if wait:
             await _wait(conn, run_id)
         found = await views.run(conn, run_id)

@@ -154,7 +154,7 @@ def _log_lines(chunks: list[dict[str, Any]]) -> list[str]:
 
 @group.command(epilog=examples("eventflow runs cancel 0199f3a2"))
 def cancel(run: RunId) -> None:
-    """Cancel a run that is running. Tasks in the middle of an attempt are told to stop; results no longer count."""
+    """Cancel a running run. Tasks in mid-attempt are told to stop; their results no longer count."""
     from eventflow.cli.session import ask_pool
 
     run_id, done = ask_pool(lambda pool: _cancel(pool, run))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from eventflow.cli.apply import read
 from eventflow.cli.options import examples
 
 EXAMPLES = examples(
@@ -40,5 +41,7 @@ def serve(
     from eventflow.settings import load_settings
 
     settings = load_settings()
+    if path is not None:
+        read(path)  # a set that does not load is refused before Postgres is started
     configure_logging(settings.log)
     asyncio.run(service.serve(settings, path, take_over=take_over))

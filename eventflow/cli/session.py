@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -11,43 +11,49 @@ from urllib.parse import urlsplit
 from eventflow.embedded import Embedded
 from eventflow.errors import StoreError, UsageError
 from eventflow.settings import Settings, load_settings
-from eventflow.store.failures import server_refusal
-from eventflow.store.migrate import check_schema
+from eventflow.store.failures import is_disconnect, server_refusal
+from eventflow.store.migrate import check_schema, migrate
 from eventflow.store.pool import Connection, Pool, connect
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def reached(settings: Settings) -> AsyncIterator[Pool]:
+async def reached(settings: Settings, *, create: bool = False) -> AsyncGenerator[Pool]:
     """A pool on the configured database, or on the embedded one, started if need be; its schema unchecked.
 
-    Raises `StoreError` where the server cannot be reached, `UsageError` where there is no database at all.
+    `create` makes the embedded one where there is none. Raises `StoreError` where the server cannot be
+    reached or goes away, `UsageError` where there is no database at all.
     """
     if settings.database_url:
         async with _pool(settings.database_url, _place(settings.database_url)) as pool:
             yield pool
         return
-    if not (settings.data / "postgres").exists():
+    if not create and not (settings.data / "postgres").exists():
         raise UsageError(
-            f"there is no database yet: EVENTFLOW_DATABASE_URL is not set, and nothing is in {settings.data}; "
-            "`eventflow serve` makes one there, EVENTFLOW_DATA names another folder"
+            "there is no database yet: EVENTFLOW_DATABASE_URL is not set, and nothing is in "
+            f"{settings.data}; `eventflow serve` makes one there, EVENTFLOW_DATA names another folder"
         )
     async with Embedded(settings.data) as embedded, _pool(embedded.url, str(settings.data)) as pool:
         yield pool
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Pool]:
-    """`reached`, and the schema is this version's. Raises `SchemaMismatch` where it is not."""
-    async with reached(settings) as pool:
+async def connected(settings: Settings, *, create: bool = False) -> AsyncGenerator[Pool]:
+    """`reached`, and the schema is this version's. Raises `SchemaMismatch` where it is not.
+
+    `create` also migrates an embedded database: it is nobody else's.
+    """
+    async with reached(settings, create=create) as pool:
         async with pool.acquire() as conn:
+            if create and not settings.database_url:
+                await migrate(conn)
             await check_schema(conn)
         yield pool
 
 
 @asynccontextmanager
-async def _pool(url: str, place: str) -> AsyncIterator[Pool]:
+async def _pool(url: str, place: str) -> AsyncGenerator[Pool]:
     try:
         pool = await connect(url, size=4)
     except Exception as error:
@@ -59,8 +65,14 @@ async def _pool(url: str, place: str) -> AsyncIterator[Pool]:
         ) from error
     try:
         yield pool
-    finally:
         await pool.close()
+    except Exception as error:
+        # A command also reads files; what names one is no word from Postgres.
+        if not is_disconnect(error) or getattr(error, "filename", None) is not None:
+            raise
+        raise StoreError(f"Postgres at {place} went away: {error}; run the command again") from error
+    finally:
+        pool.terminate()
 
 
 def _place(url: str) -> str:
@@ -73,18 +85,18 @@ def _place(url: str) -> str:
 def ask(question: Callable[[Connection], Awaitable[T]]) -> T:
     """Run `question` on one connection of the configured database, start to end of a command."""
 
-    async def run() -> T:
-        async with connected(load_settings()) as pool, pool.acquire() as conn:
+    async def run(pool: Pool) -> T:
+        async with pool.acquire() as conn:
             return await question(conn)
 
-    return asyncio.run(run())
+    return ask_pool(run)
 
 
-def ask_pool(question: Callable[[Pool], Awaitable[T]]) -> T:
-    """The same for what needs several connections."""
+def ask_pool(question: Callable[[Pool], Awaitable[T]], *, create: bool = False) -> T:
+    """The same for what needs several connections, or with `create` a database of its own to begin with."""
 
     async def run() -> T:
-        async with connected(load_settings()) as pool:
+        async with connected(load_settings(), create=create) as pool:
             return await question(pool)
 
     return asyncio.run(run())

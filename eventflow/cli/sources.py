@@ -1,33 +1,47 @@
-"""`eventflow sources`."""
+"""`eventflow sources [pause|resume]`."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
-from eventflow.cli.output import note, print_rows
+from eventflow.cli.output import line, note, print_rows
+
+if TYPE_CHECKING:
+    from eventflow.store.pool import Pool
 
 COLUMNS = (
     "source", "partition", "state", "owner", "position", "taken", "duplicates", "last_event", "silence",
 )  # fmt: skip
-EXAMPLES = examples(
-    "eventflow sources                         who reads what, and how far",
-    "eventflow sources --since 10m             only those that something came from lately",
-    "eventflow sources --json | jq '.[] | select(.state == \"stopped\") | .message'",
+
+group = typer.Typer(
+    invoke_without_command=True,
+    epilog=examples(
+        "eventflow sources                         who reads what, and how far",
+        "eventflow sources --since 10m             only those that something came from lately",
+        "eventflow sources pause landing           nobody reads it; its position stays",
+        "eventflow sources resume landing          after a pause, or after it has stopped and was mended",
+        "eventflow sources --json | jq '.[] | select(.state == \"stopped\") | .message'",
+    ),
 )
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=EXAMPLES)(sources)
+    """Add the group."""
+    app.add_typer(group, name="sources")
 
 
-def sources(since: Since = None, limit: Limit = None, json: Json = False) -> None:
+@group.callback()
+def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: Json = False) -> None:
     """List source partitions: state, owner, position, counters, and why one waits or has stopped.
 
     States: running, waiting (nobody can read it now; tried again by itself), paused, stopped (waits for a
     person). Partition 'outbox' holds eventflow's own events and what is replayed.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from eventflow.cli.session import ask
     from eventflow.store.views import events as views
 
@@ -39,3 +53,70 @@ def sources(since: Since = None, limit: Limit = None, json: Json = False) -> Non
         for row in rows:
             if row["message"]:
                 note(f"{row['source']} {row['partition']}: {row['state']}: {row['message']}")
+
+
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A source's name.", show_default=False)]
+
+
+@group.command(epilog=examples("eventflow sources pause landing"))
+def pause(source: SourceName) -> None:
+    """Stop reading a source until `resume`: its position stays, and nothing is lost. Not for webhooks."""
+    from eventflow.cli.session import ask_pool
+
+    if ask_pool(lambda pool: _pause(pool, source)):
+        line(f"paused {source}; `eventflow sources resume {source}` lets it go on")
+    else:
+        line(f"{source} is paused already")
+
+
+async def _pause(pool: Pool, source: str) -> int:
+    from eventflow.store import pauses
+    from eventflow.store.signals import Signal, tell
+
+    await _known(pool, source)
+    async with pool.acquire() as conn:
+        count = await pauses.pause(conn, source)
+        await tell(conn, Signal.ruleset)
+    return count
+
+
+@group.command(epilog=examples("eventflow sources resume landing"))
+def resume(source: SourceName) -> None:
+    """Read a paused or stopped source again, from where it stood."""
+    from eventflow.cli.session import ask_pool
+
+    if ask_pool(lambda pool: _resume(pool, source)):
+        line(f"resumed {source}")
+    else:
+        line(f"{source} is neither paused nor stopped")
+
+
+async def _resume(pool: Pool, source: str) -> int:
+    from eventflow.store import pauses
+    from eventflow.store.signals import Signal, tell
+
+    await _known(pool, source)
+    async with pool.acquire() as conn:
+        count = await pauses.resume(conn, source)
+        await tell(conn, Signal.ruleset)
+    return count
+
+
+async def _known(pool: Pool, name: str) -> None:
+    """Raise `UsageError` unless there is such a source, read by an owner and opened before."""
+    from eventflow.cli.ruleset import current, unknown
+    from eventflow.errors import UsageError
+    from eventflow.source import Delivery
+    from eventflow.store import pauses
+
+    ruleset = await current(pool)
+    spec = ruleset.sources.get(name)
+    if spec is None:
+        raise unknown("source", name, ruleset.sources, f"revision {ruleset.revision}")
+    if spec.delivery is Delivery.pushed:
+        raise UsageError(
+            f"source '{name}' is pushed to by its senders; pausing such a source is not supported yet"
+        )
+    async with pool.acquire() as conn:
+        if not await pauses.partitions(conn, name):
+            raise UsageError(f"source '{name}' was never opened; `eventflow serve` does that")

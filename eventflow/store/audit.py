@@ -99,7 +99,13 @@ ORPHANS: Final[LiteralString] = """
 SELECT (SELECT count(*) FROM firing AS f
         WHERE f.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM run AS r WHERE r.id = f.run_id)) AS runs,
        (SELECT count(*) FROM run AS r
-        WHERE r.firing_id IS NOT NULL AND NOT EXISTS (SELECT FROM firing AS f WHERE f.id = r.firing_id)) AS firings,
+        WHERE r.firing_id IS NOT NULL
+          AND NOT EXISTS (SELECT FROM firing AS f WHERE f.id = r.firing_id)) AS firings,
+       (SELECT count(*) FROM run AS r
+        WHERE NOT EXISTS (SELECT FROM task_run AS t WHERE t.run_id = r.id)) AS tasks,
+       (SELECT count(*) FROM run AS r
+        WHERE r.state = 'failed'
+          AND NOT EXISTS (SELECT FROM dead_letter AS d WHERE d.run_id = r.id)) AS letters,
        (SELECT count(*) FROM event AS e
         WHERE e.class = 'm' AND NOT EXISTS (SELECT FROM firing AS f WHERE f.event_uid = e.uid)
           AND NOT EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid)) AS matches
@@ -110,12 +116,15 @@ SELECT (SELECT count(*) FROM firing AS f
 class Orphans:
     """Rows whose other half is gone: 0 each in a sound database.
 
-    `runs`: firings whose run is missing; `firings`: runs whose firing is missing; `matches`: events that
-    count as matched but set off nothing.
+    `runs`: firings whose run is missing; `firings`: runs whose firing is missing; `tasks`: runs without any
+    task run; `letters`: failed runs without a dead letter; `matches`: events that count as matched but set
+    off nothing.
     """
 
     runs: int
     firings: int
+    tasks: int
+    letters: int
     matches: int
 
     @property
@@ -124,6 +133,8 @@ class Orphans:
         found = (
             (self.runs, "firings have lost their run"),
             (self.firings, "runs have lost their firing"),
+            (self.tasks, "runs have lost their tasks"),
+            (self.letters, "failed runs have lost their dead letter"),
             (
                 self.matches,
                 "events count as matched, but neither a firing nor a dead letter of theirs is there",
@@ -136,4 +147,4 @@ async def orphans(conn: Connection) -> Orphans:
     """Look for lost firings and runs, which no counter counts."""
     row = await conn.fetchrow(ORPHANS)
     assert row is not None
-    return Orphans(row["runs"], row["firings"], row["matches"])
+    return Orphans(**dict(row.items()))

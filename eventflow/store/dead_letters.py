@@ -45,7 +45,7 @@ class LetterNotOpen(EventflowError):
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
-    """One row, locked by the transaction that read it. `raw` is what a replay sends: the edit where there is one.
+    """One row, locked by the transaction that read it. `raw` is what a replay sends: the edit, if any.
 
     `replays` counts the replays so far: the next one's generation is one more.
     """
@@ -127,21 +127,22 @@ FIND: Final[LiteralString] = "SELECT id FROM dead_letter WHERE id BETWEEN $1 AND
 
 
 async def find_letter(conn: Connection, name: str) -> UUID:
-    """The letter whose id is, or alone begins with, `name`. Raises `UsageError` where there is none, or several."""
+    """The letter whose id is, or alone begins with, `name`. Raises `UsageError` for none, or several."""
     span = uid_range(name)
     found = await conn.fetch(FIND, *span) if span else []
     if len(found) == 1:
         return found[0]["id"]
     if not found:
         raise UsageError(
-            f"no dead letter {name!r}: give its id or the beginning of it; `eventflow dlq --state all` lists them"
+            f"no dead letter {name!r}: give its id or the beginning of it; "
+            "`eventflow dlq --state all` lists them"
         )
     some = ", ".join(str(row["id"]) for row in found[:5])
     raise UsageError(f"{name!r} begins the ids of more than one dead letter: {some}; give more of it")
 
 
 SHOW: Final[LiteralString] = """
-SELECT d.id, d.stage, d.state, d.reason, d.created, d.attempts, d.replays, d.resolved,
+SELECT d.id, d.stage, d.state, d.reason, d.created, d.attempts, d.replays, d.resolved, d.resolution,
        d.source, d.partition, d.position, d.event_uid, e.id AS event, d.rule, d.firing_id, d.run_id, d.task,
        d.attributes, d.raw, d.edited
 FROM dead_letter AS d
@@ -151,7 +152,7 @@ WHERE d.id = $1
 
 
 async def show(conn: Connection, letter_id: UUID) -> dict[str, Any]:
-    """Everything about one letter that exists; `position` and `attributes` decoded, `raw` and `edited` bytes."""
+    """Everything about one letter; `position` and `attributes` decoded, `raw` and `edited` as bytes."""
     found = await select(conn, SHOW, letter_id)
     if not found:
         raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
@@ -195,7 +196,8 @@ async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> Sto
         id=row["id"], stage=Stage(row["stage"]), state=state, reason=row["reason"], source=row["source"],
         position=None if position is None else decode_json(position), event_uid=row["event_uid"],
         rule=row["rule"], run_id=row["run_id"], raw=row["raw"] if edited is None else edited,
-        was_edited=edited is not None, attributes=decode_attributes(row["attributes"]), replays=row["replays"],
+        was_edited=edited is not None, attributes=decode_attributes(row["attributes"]),
+        replays=row["replays"],
     )  # fmt: skip
 
 
@@ -205,9 +207,9 @@ def _what_was_done(row: Row, state: LetterState) -> str:
     return f"dead letter {row['id']} was {state} at {when}{hint}"
 
 
-RESOLVE: Final[LiteralString] = """
+REPLAYED: Final[LiteralString] = """
 UPDATE dead_letter
-SET state = $2, resolved = clock_timestamp(), replays = replays + CASE WHEN $2 = 'replayed' THEN 1 ELSE 0 END
+SET state = 'replayed', resolved = clock_timestamp(), replays = replays + 1
 WHERE id = $1
 """
 
@@ -224,21 +226,28 @@ async def replayed(conn: Connection, letter: StoredLetter) -> None:
 
     A task that crashed too often leaves a letter of its own beside its run's: one replay answers both.
     """
-    await conn.execute(RESOLVE, letter.id, LetterState.replayed)
+    await conn.execute(REPLAYED, letter.id)
     if letter.run_id is not None:
         await conn.execute(RESOLVE_SIBLINGS, letter.id, letter.run_id)
 
 
-async def discard(conn: Connection, letter_ids: Sequence[UUID]) -> int:
+DISCARD: Final[LiteralString] = """
+UPDATE dead_letter
+SET state = 'discarded', resolved = clock_timestamp(), resolution = $2
+WHERE id = $1
+"""
+
+
+async def discard(conn: Connection, letter_ids: Sequence[UUID], reason: str | None = None) -> int:
     """Mark open letters as done with; their rows and bytes stay, and so does the class of their events.
 
     All or nothing; how many. Raises `LetterNotOpen`.
     """
     async with conn.transaction():
-        # In one order everywhere: two people with overlapping lists wait for each other instead of deadlocking.
+        # In one order everywhere: two people with overlapping lists wait instead of deadlocking.
         for letter_id in sorted(set(letter_ids)):
             await lock(conn, letter_id)
-            await conn.execute(RESOLVE, letter_id, LetterState.discarded)
+            await conn.execute(DISCARD, letter_id, reason)
     return len(set(letter_ids))
 
 

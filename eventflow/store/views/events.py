@@ -7,6 +7,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from eventflow.errors import UsageError
+from eventflow.store.intake import item_key
 from eventflow.store.pool import Connection
 
 View = list[dict[str, Any]]
@@ -138,36 +139,69 @@ async def rules(conn: Connection, *, since: datetime | None = None) -> View:
     return await select(conn, RULES, since)
 
 
-# Three ways to name an event. Uids that begin alike are one range of the primary key; ids are indexed by hash.
+# Uids that begin alike are one range of the primary key; ids are indexed by hash. An id may stand behind
+# its source's name and a slash, where two sources have the same one.
 FIND_EVENT: Final[LiteralString] = """
 SELECT uid, source, id FROM event WHERE uid BETWEEN $1 AND $2
 UNION
 SELECT uid, source, id FROM event WHERE hashtextextended(id, 0) = hashtextextended($3, 0) AND id = $3
+UNION
+SELECT uid, source, id FROM event
+WHERE hashtextextended(id, 0) = hashtextextended($5, 0) AND id = $5 AND source = $4
 ORDER BY uid
 LIMIT 6
+"""
+
+# A path as a person names it ends in the item of a ledger; the longest such end is the file. Its last
+# thousand generations are enough: an older event is named by its id.
+FIND_FILE: Final[LiteralString] = """
+SELECT e.uid
+FROM (
+    SELECT source, convert_from(item, 'UTF8') AS item, generation
+    FROM mark
+    WHERE item_key = ANY($1::bytea[])
+    ORDER BY length(item) DESC
+    LIMIT 1
+) AS m
+CROSS JOIN generate_series(m.generation, greatest(1, m.generation - 999), -1) AS g(generation)
+JOIN event AS e ON hashtextextended(e.id, 0) = hashtextextended(m.item || '#' || g.generation, 0)
+               AND e.id = m.item || '#' || g.generation AND e.source = m.source
+ORDER BY e.uid DESC
+LIMIT 1
 """
 
 _NO_UID: Final = UUID(int=0)
 
 
 async def find_event(conn: Connection, name: str) -> UUID:
-    """The uid of the event that `name` stands for: its uid, a prefix that only it has, or its id.
+    """The uid of the event that `name` stands for.
 
+    That is its uid, a prefix that only it has, its id, `SOURCE/ID`, or a file's path: then its newest event.
     Raises `UsageError` where there is none, or several.
     """
+    name = name.replace("\x00", "")
     low, high = uid_range(name) or (_NO_UID, _NO_UID)
-    found = await conn.fetch(FIND_EVENT, low, high, name.replace("\x00", ""))
+    source, _, id_ = name.partition("/")
+    found = await conn.fetch(FIND_EVENT, low, high, name, source, id_)
     if len(found) == 1:
         return found[0]["uid"]
-    if not found:
+    if found:
+        some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[:5])
+        more = ", ..." if len(found) > 5 else ""
+        raise UsageError(f"{name!r} stands for more than one event: {some}{more}; give the uid of one")
+    of_file = await conn.fetchval(FIND_FILE, [item_key(end) for end in _ends(name)])
+    if of_file is None:
         raise UsageError(
-            f"no event {name!r}: give a uid, the beginning of one, or an id; `eventflow events` lists them"
+            f"no event {name!r}: give a uid, the beginning of one, an id, or a file's path; "
+            "`eventflow events` lists them"
         )
-    some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[:5])
-    more = ", ..." if len(found) > 5 else ""
-    raise UsageError(
-        f"{name!r} stands for more than one event: {some}{more}; give the uid of the one you mean"
-    )
+    return of_file
+
+
+def _ends(path: str) -> list[bytes]:
+    """`a/b/c`, `b/c` and `c` for `/a/b/c`."""
+    parts = [part for part in path.encode("utf-8", "surrogateescape").split(b"/") if part not in (b"", b".")]
+    return [b"/".join(parts[start:]) for start in range(len(parts))]
 
 
 def uid_range(prefix: str) -> tuple[UUID, UUID] | None:
@@ -180,6 +214,11 @@ def uid_range(prefix: str) -> tuple[UUID, UUID] | None:
 
 EVENT: Final[LiteralString] = """
 SELECT e.uid, e.ingested, e.source, e.partition, e.id, e.type, e.subject, e.attributes, e.data,
+       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid) THEN 'dead'
+            WHEN e.class = 'm' THEN 'matched'
+            WHEN e.class = 'o' THEN 'open'
+            WHEN e.class = 'l' THEN 'late'
+            ELSE 'unmatched' END AS class,
        coalesce(
            (SELECT min(f.revision) FROM firing AS f WHERE f.event_uid = e.uid AND f.replayof IS NULL),
            (SELECT max(s.revision) FROM ruleset AS s WHERE s.applied <= e.ingested),
@@ -213,3 +252,16 @@ ORDER BY f.at, f.rule
 async def set_off(conn: Connection, uid: UUID) -> View:
     """The firings of one event and their runs, oldest first."""
     return await select(conn, SET_OFF, uid)
+
+
+LETTERS_OF: Final[LiteralString] = """
+SELECT id, stage, rule, state, reason, created
+FROM dead_letter
+WHERE event_uid = $1
+ORDER BY created, id
+"""
+
+
+async def letters_of(conn: Connection, uid: UUID) -> View:
+    """The dead letters of one event, oldest first."""
+    return await select(conn, LETTERS_OF, uid)

@@ -45,7 +45,7 @@ FIND_RUN: Final[LiteralString] = "SELECT id FROM run WHERE id BETWEEN $1 AND $2 
 
 
 async def find_run(conn: Connection, name: str) -> UUID:
-    """The run whose id is, or alone begins with, `name`. Raises `UsageError` where there is none, or several."""
+    """The run whose id is, or alone begins with, `name`. Raises `UsageError` for none, or several."""
     span = uid_range(name)
     found = await conn.fetch(FIND_RUN, *span) if span else []
     if len(found) == 1:
