@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile as files: what they name exists, and nothing in them is left to chance."""
+"""docker-compose.yml and Dockerfile as files: what they name exists, nothing in them is left to chance."""
 
 from __future__ import annotations
 
