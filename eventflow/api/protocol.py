@@ -30,11 +30,18 @@ _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\
 
 
 def connections_allowed() -> int:
-    """`MAX_CONNECTIONS`, or what the process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    """`MAX_CONNECTIONS`, or what the process may open.
+
+    Raises the process's own limit first, as far as it may: the usual 1,024 files are fewer than one burst
+    of senders.
+    """
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
         return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, soft - SPARE_FILES))
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, soft - SPARE_FILES)
 
 
 class GuardedProtocol(HttpToolsProtocol):

@@ -9,7 +9,11 @@ import asyncio
 import hashlib
 import hmac
 import json
+import resource
+import shlex
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +23,7 @@ import pytest
 
 from connectors.webhook import WebhookSource, waiting
 from connectors.webhook.config import WebhookConfig
+from eventflow.api import server as server_module
 from eventflow.api.app import App
 from eventflow.api.protocol import GuardedProtocol
 from eventflow.api.server import HttpServer, serve_http
@@ -365,6 +370,25 @@ async def test_headers_without_end_are_cut_off() -> None:
         sender.write(b"POST /hooks/hook HTTP/1.1\r\n" + b"X-A: " + b"a" * 100_000)
         assert (await sender.answer()).status in (400, 431)
         assert await sender.ended(5)
+
+
+def test_the_usual_limit_of_open_files_is_raised_for_a_burst_of_senders() -> None:
+    show = "from eventflow.api.protocol import connections_allowed as n; print(n(), end='')"
+    limited = f"ulimit -S -n 1024 && exec {sys.executable} -c {shlex.quote(show)}"
+    allowed = subprocess.run(["sh", "-c", limited], capture_output=True, check=True).stdout
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert int(allowed) == (16_384 if hard == resource.RLIM_INFINITY or hard >= 16_640 else hard - 256)
+
+
+async def test_a_connection_too_many_hears_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "connections_allowed", lambda: 2)
+    async with front() as at, Sender.connected(at.port) as first, Sender.connected(at.port):
+        answer = await post(at.port, "/hooks/hook", b"{}")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        first.abort()
+        async with asyncio.timeout(5):
+            while (await post(at.port, "/hooks/hook", b"{}")).status != 202:
+                await asyncio.sleep(0.01)
 
 
 async def test_at_stop_requests_inside_are_answered_and_the_connection_ends() -> None:
