@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -33,13 +34,15 @@ Definitions = Mapping[tuple[int, str], Workflow | None]
 class Finished:
     """What a finish came to. `refused` outcomes were of attempts that no longer held their task run.
 
-    `readied` counts the tasks inserted, `ended` the runs that ended, `emitted` the events put out.
+    `readied` counts the tasks inserted, `ended` the runs that ended, `emitted` the events put out. `soonest`
+    is when the first of those that are tried again is due.
     """
 
     refused: Sequence[Outcome] = ()
     readied: int = 0
     ended: int = 0
     emitted: int = 0
+    soonest: timedelta | None = None
 
 
 ACCEPT: Final = """
@@ -124,7 +127,8 @@ async def finish(
         emitted = await run_ends.end(conn, ends, wanted)
         await run_ends.give_up(conn, [o for o in kept if o.gives_up])
     refused = [o for o in ordered if o.claimed.key not in accepted]
-    return Finished(refused, len(ready), len(ends), emitted)
+    soonest = min((o.wait for o in kept if o.state is TaskState.ready), default=None)
+    return Finished(refused, len(ready), len(ends), emitted, soonest)
 
 
 async def _steps(

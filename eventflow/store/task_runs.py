@@ -73,6 +73,39 @@ async def claim(conn: Connection, limit: int, worker: UUID, lease: timedelta) ->
     return [Claimed(*row) for row in await conn.fetch(CLAIM, limit, worker, lease)]
 
 
+CLAIM_OTHERS: Final = """
+WITH picked AS MATERIALIZED (
+    SELECT t.run_id, t.task
+    FROM task_run AS t
+    WHERE t.state = 'ready' AND t.due <= now() AND NOT EXISTS (
+        SELECT FROM run AS r
+        JOIN unnest($4::bigint[], $5::text[], $6::text[]) AS b(revision, workflow, task)
+            ON b.revision = r.revision AND b.workflow = r.workflow AND b.task = t.task
+        WHERE r.id = t.run_id
+    )
+    ORDER BY t.priority DESC, t.due, t.run_id
+    LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE task_run AS t
+SET state = 'running', attempt = t.attempt + 1, worker = $2, lease_until = now() + $3::interval,
+    started = now(), ended = NULL, error = NULL
+FROM picked AS p
+JOIN run AS r ON r.id = p.run_id
+WHERE t.run_id = p.run_id AND t.task = p.task
+RETURNING t.run_id, t.task, t.attempt, t.failures, t.crashes, t.worker, r.workflow, r.revision, r.rule,
+          r.event_uid, r.params
+"""
+
+
+async def claim_others(
+    conn: Connection, limit: int, worker: UUID, lease: timedelta, busy: Sequence[tuple[int, str, str]]
+) -> list[Claimed]:
+    """As `claim`, but none of these tasks (revision, workflow, task); looks at every one of them that waits."""
+    columns = [[one[n] for one in busy] for n in range(3)]
+    return [Claimed(*row) for row in await conn.fetch(CLAIM_OTHERS, limit, worker, lease, *columns)]
+
+
 HEARTBEAT: Final = """
 UPDATE task_run AS t
 SET lease_until = now() + $5::interval

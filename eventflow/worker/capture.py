@@ -5,55 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import sys
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
-from eventflow.store.task_logs import Chunk
-from eventflow.store.task_runs import Claimed
-
 Sink = Callable[[bytes], None]
 """Takes a piece of output, in UTF-8 as far as it is text. May be called from any thread."""
 
-LOG_LIMIT: Final = 1024 * 1024
-"""Bytes kept of one attempt's output; the rest is dropped, and the log says so."""
-
 current_sink: Final[ContextVar[Sink | None]] = ContextVar("current_sink", default=None)
 """Where the output of the task that runs here goes; threads and tasks that it starts inherit the answer."""
-
-
-class AttemptLog:
-    """The output of one attempt on its way to the store."""
-
-    def __init__(self, claimed: Claimed) -> None:
-        self._claimed = claimed
-        self._lock = threading.Lock()
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._number = 0
-
-    def write(self, content: bytes) -> None:
-        """Keep `content`, up to the limit."""
-        with self._lock:
-            if self._size >= LOG_LIMIT:
-                return
-            kept = content[: LOG_LIMIT - self._size]
-            self._size += len(kept)
-            self._pieces.append(kept)
-            if self._size >= LOG_LIMIT:
-                self._pieces.append(b"\n[eventflow: the log of this attempt ends here, at 1 MiB]\n")
-
-    def take(self) -> Chunk | None:
-        """What came since the last call, as the next chunk."""
-        with self._lock:
-            if not self._pieces:
-                return None
-            content, self._pieces = b"".join(self._pieces), []
-            self._number += 1
-        c = self._claimed
-        return Chunk(c.run_id, c.task, c.attempt, self._number - 1, content)
 
 
 class _Router(io.TextIOBase):
@@ -109,17 +70,36 @@ def task_logger(sink: Sink) -> logging.Logger:
     return logger
 
 
+class _NotOfTasks(logging.Filter):
+    """Keeps what tasks log, and what is below the level that was in force, out of the program's own log."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._level and current_sink.get() is None
+
+
 @contextmanager
 def captured_output() -> Generator[None]:
-    """While open: what tasks of this process print or log, at the levels in force, goes to their sinks."""
-    out, err, handler = sys.stdout, sys.stderr, _SinkHandler()
+    """While open: what tasks of this process print, or log at `INFO` and above, goes to their sinks."""
+    root, handler = logging.getLogger(), _SinkHandler()
+    level, others = root.level, list(root.handlers)
+    out, err, quiet = sys.stdout, sys.stderr, _NotOfTasks(level)
     routers = _Router(out), _Router(err)
     sys.stdout, sys.stderr = routers
-    logging.getLogger().addHandler(handler)
+    for other in others:
+        other.addFilter(quiet)
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.setLevel(level)
+        root.removeHandler(handler)
+        for other in others:
+            other.removeFilter(quiet)
         # Somebody may have put a stream of their own in place meanwhile.
         sys.stdout = out if sys.stdout is routers[0] else sys.stdout
         sys.stderr = err if sys.stderr is routers[1] else sys.stderr

@@ -11,7 +11,6 @@ import asyncio
 import ctypes
 import importlib
 import inspect
-import logging
 import os
 import queue
 import signal
@@ -33,10 +32,14 @@ _PR_SET_PDEATHSIG: Final = 1
 _OUR_FRAMES: Final = 2
 
 
+def _signal_of_parents_death(number: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
 def _die_with(parent: int) -> None:
     """Ask the kernel for SIGKILL when the parent dies (Linux): holds where a task never lets go of the GIL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _signal_of_parents_death(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -66,6 +69,7 @@ class TaskProcess:
 
     def run(self) -> None:
         """Never returns: the reading thread ends the process."""
+        self._say(b"")  # we are up
         threading.Thread(target=self._read, daemon=True, name="eventflow-requests").start()
         current_sink.set(self._say)
         while True:
@@ -90,7 +94,9 @@ class TaskProcess:
 
     def _execute(self, call: Call) -> None:
         try:
-            done = Done(self._run_command(call) if call.argv else encode_result(_run_function(call, self._say)))
+            done = Done(
+                self._run_command(call) if call.argv else encode_result(_run_function(call, self._say))
+            )
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             done = Done(error=describe_error(error, skip=_OUR_FRAMES))
         for stream in (sys.stdout, sys.stderr):
@@ -99,12 +105,16 @@ class TaskProcess:
         self._send(done)
 
     def _run_command(self, call: Call) -> bytes:
+        # This process holds no GIL while it waits, so its reading thread hears of the end of the serving
+        # process: it must live to end the command as well.
+        _signal_of_parents_death(0)
         self._command = Command(call, self._environment, self._say)
         try:
             self._send(Group(self._command.group))
             return self._command.wait()
         finally:
             self._command = None
+            _signal_of_parents_death(signal.SIGKILL)
 
 
 def _run_function(call: Call, say: Callable[[bytes], None]) -> Any:
@@ -135,5 +145,4 @@ def main(parent: int) -> None:
     _die_with(parent)
     requests, replies = _private_streams()
     with captured_output():
-        logging.getLogger().setLevel(logging.INFO)
         TaskProcess(requests, replies).run()

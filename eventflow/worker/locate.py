@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 
@@ -46,11 +46,17 @@ def find_function(folder: Path, target: str) -> Function:
 
 
 def _environment_file(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    origin = spec.origin if spec is not None and spec.has_location else None
+    """The file of a module of the environment. `importlib.util.find_spec` would import its packages."""
+    places = None
+    origin: str | None = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), places)
+        if spec is None:
+            return None
+        places, origin = spec.submodule_search_locations, spec.origin
+        if places is None and depth < len(parts):
+            return None
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
