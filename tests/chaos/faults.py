@@ -1,14 +1,18 @@
-"""The faults as a seeded plan: which process dies or stops, when, and for how long. No I/O, no clock."""
+"""The faults as a seeded plan: which process or connection is hit, when, and for how long. No I/O, no clock.
+
+Two streams run side by side. *Deaths* take a process or a way to Postgres away for a while: a node works
+again some seconds later. *Cuts* end connections, which costs next to nothing, so they are many: they are
+what gives every place between two statements its chance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from heapq import merge
 from random import Random
 from typing import Final
-
-from tests.chaos.generator import Load
 
 
 class Kind(StrEnum):
@@ -18,77 +22,103 @@ class Kind(StrEnum):
     kill_task = "kill-task"
     kill_postgres = "kill-postgres"
     stop_serve = "stop-serve"
+    end_serve = "end-serve"
+    stall_link = "stall-link"
+    stall_both = "stall-both"
+    cut = "cut"
+    end_backends = "end-backends"
+
+
+class Moment(StrEnum):
+    """When a fault strikes, seen from the wire: `before` withholds a message, `after` its whole answer."""
+
+    now = "now"
+    before_request = "before-request"
+    after_request = "after-request"
+    before_commit = "before-commit"
+    after_commit = "after-commit"
+
+    @property
+    def of_commit(self) -> bool:
+        return self in (Moment.before_commit, Moment.after_commit)
+
+    @property
+    def of_answer(self) -> bool:
+        return self in (Moment.after_request, Moment.after_commit)
+
+
+LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both})
+"""Longer than a lease: whoever is hit has lost what it held, and does not know it."""
+
+UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both})
+"""These strike at once, not at a moment of the wire."""
+
+DEATHS: Final[Mapping[Kind, float]] = {
+    Kind.kill_serve: 7, Kind.kill_task: 5, Kind.kill_postgres: 4, Kind.stop_serve: 4, Kind.stall_link: 4,
+    Kind.stall_both: 1, Kind.end_serve: 1,
+}  # fmt: skip
+CUTS: Final[Mapping[Kind, float]] = {Kind.cut: 12, Kind.end_backends: 1}
+
+MOMENTS: Final[Mapping[Moment, float]] = {
+    Moment.now: 2, Moment.before_request: 4, Moment.after_request: 3, Moment.before_commit: 4,
+    Moment.after_commit: 6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`at` in seconds from the start of the load. `seconds`: until the restart, or until SIGCONT."""
+    """`at` in seconds from the start of the load. `seconds`: until the restart, or until it goes on.
+
+    It strikes at the `skip + 1`st `moment` of the node that comes after `at`.
+    """
 
     at: float
     kind: Kind
     node: int
     seconds: float
+    moment: Moment = Moment.now
+    skip: int = 0
 
     def __str__(self) -> str:
-        return f"{self.at:6.2f}s {self.kind} node {self.node} for {self.seconds:.2f}s"
+        when = "" if self.moment is Moment.now else f" {self.moment} +{self.skip}"
+        return f"{self.at:6.2f}s {self.kind} node {self.node}{when} for {self.seconds:.2f}s"
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
-    """Load and faults of one kind of run. `pause` is the range of seconds between two faults.
+class Stream:
+    """Faults of one kind. `pause` is the range of seconds between two of them."""
 
-    After `spell` seconds of faults come `calm` seconds without, in which nodes get to work.
-    """
-
-    weights: Mapping[Kind, float] = field(
-        default_factory=lambda: {
-            Kind.kill_serve: 5,
-            Kind.kill_task: 3,
-            Kind.kill_postgres: 3,
-            Kind.stop_serve: 3,
-        }
-    )
-    pause: tuple[float, float] = (1.0, 3.0)
-    spell: float = 12.0
-    calm: float = 3.0
-    load: Load = field(default_factory=Load)
+    name: str
+    weights: Mapping[Kind, float]
+    pause: tuple[float, float]
 
 
-STORM: Final = Mix(
-    weights={Kind.kill_serve: 5, Kind.kill_postgres: 5},
-    pause=(0.8, 1.8),
-    load=Load(files=16, hooks=40, lines=60),
-)
-"""Deaths close together under small batches: aims at the moments around a COMMIT."""
-
-SLEEPERS: Final = Mix(
-    weights={Kind.stop_serve: 8, Kind.kill_task: 1},
-    pause=(2.0, 4.0),
-    calm=1.0,
-    load=Load(slow=0.15, lines=60),
-)
-"""Stops longer than a lease: aims at owners and attempts that have lost theirs."""
-
-MIXES: Final[Mapping[str, Mix]] = {
-    "cursor-second-transaction": STORM,
-    "marks-second-transaction": STORM,
-    "ack-before-commit": STORM,
-    "no-compare-and-set": SLEEPERS,
-    "attempt-not-checked": SLEEPERS,
-}
-"""The mix that a planted bug is looked for with; the plain one otherwise."""
+STREAMS: Final = (Stream("deaths", DEATHS, (0.7, 2.1)), Stream("cuts", CUTS, (0.1, 0.6)))
+START: Final = 2.0
+SPELL: Final = 12.0
+CALM: Final = 2.5
+"""After `SPELL` seconds of faults come `CALM` seconds without, in which nodes get to work."""
 
 
-def faults(seed: int, seconds: float, lease: float, mix: Mix) -> Iterator[Fault]:
+def faults(seed: int, seconds: float, lease: float) -> Iterator[Fault]:
     """Faults of a run that lasts `seconds`, by time."""
-    random = Random(f"{seed}:faults")
-    kinds, weights = list(mix.weights), list(mix.weights.values())
-    at, calm_at = 2.0, 2.0 + mix.spell
+    yield from merge(*(_stream(seed, seconds, lease, each) for each in STREAMS), key=lambda fault: fault.at)
+
+
+def _stream(seed: int, seconds: float, lease: float, stream: Stream) -> Iterator[Fault]:
+    random = Random(f"{seed}:{stream.name}")
+    at = START
     while at < seconds:
-        kind = random.choices(kinds, weights)[0]
-        rest = lease + random.uniform(0.5, 2.5) if kind is Kind.stop_serve else random.uniform(0.1, 1.2)
-        yield Fault(round(at, 2), kind, random.randrange(2), round(rest, 2))
-        at += random.uniform(*mix.pause)
-        if at > calm_at:
-            at += mix.calm
-            calm_at = at + mix.spell
+        if (at - START) % (SPELL + CALM) < SPELL:
+            yield _fault(random, at, lease, stream.weights)
+        at += random.uniform(*stream.pause)
+
+
+def _fault(random: Random, at: float, lease: float, weights: Mapping[Kind, float]) -> Fault:
+    kind = random.choices(list(weights), list(weights.values()))[0]
+    node, moment = random.randrange(2), random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
+    lasts = lease + random.uniform(0.5, 2.5) if kind in LASTING else random.uniform(0.1, 1.2)
+    skip = random.choice((0, 0, 1, 2, 3))
+    if kind in UNTIMED:
+        moment, skip = Moment.now, 0
+    return Fault(round(at, 2), kind, node, round(lasts, 2), moment, skip)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from tests.chaos.truth import Entry, Hook, Line, Put, Removed, Stalled, Touched
@@ -25,7 +26,8 @@ TASKS: Final[Mapping[str, Sequence[str]]] = {
     "hook-pair": ("first", "second"),
     "hook-flaky": ("flaky",),
     "hook-poison": ("poison",),
-    "hook-slow": ("slow", "slower"),
+    "hook-slow": ("slow",),
+    "hook-slower": ("slower",),
     "hook-tenth": ("note",),
     "relayed": ("note",),
     "after-pair": ("note",),
@@ -33,6 +35,18 @@ TASKS: Final[Mapping[str, Sequence[str]]] = {
     "record-third": ("work",),
 }
 """The tasks of the workflow that each rule starts."""
+
+AFTER: Final[Mapping[tuple[str, str], str]] = {
+    ("file-landed", "load"): "profile",
+    ("hook-pair", "second"): "first",
+}
+"""(rule, task): the task it comes after."""
+
+SLOW: Final = frozenset({"hook-slow", "hook-slower"})
+"""Rules whose tasks take longer than a lease."""
+
+POISON_ATTEMPTS: Final = 2
+"""How often a task of `FAILING` fails before its run does."""
 
 FAILING: Final = frozenset({"hook-poison"})
 """Rules whose runs fail, and leave one dead letter of stage `run` each."""
@@ -46,6 +60,7 @@ HOOK_RULES: Final[Mapping[str, Sequence[str]]] = {
     "flaky": ("hook-flaky",),
     "poison": ("hook-poison",),
     "slow": ("hook-slow",),
+    "slower": ("hook-slower",),
     "relay": ("relayed",),
 }
 """Rules that one webhook of a kind sets off, whatever its number; `broken` and `forged` set off none."""
@@ -71,10 +86,10 @@ class Expected:
     relays: int = 0
 
 
-def expect(history: Iterable[Entry], given_up: Collection[RunKey] = ()) -> Expected:
+def expect(history: Iterable[Entry], given_up: Mapping[RunKey, int] = MappingProxyType({})) -> Expected:
     """What the history must lead to.
 
-    `given_up` are runs with a task that crashed three times, which ends a run as failed: the driver's
+    `given_up` counts the tasks that crashed three times, which ends their run as failed: the driver's
     own kills can do that, so it is a fact handed in and not predicted.
     """
     expected = Expected()
@@ -95,8 +110,9 @@ def expect(history: Iterable[Entry], given_up: Collection[RunKey] = ()) -> Expec
                 _hook(expected, entry, given_up)
             case Line():
                 _line(expected, entry, given_up)
-    for rule, key in given_up:
+    for (rule, key), tasks in given_up.items():
         expected.letters["run", f"{rule} {key}"] = 1
+        expected.letters["task", f"{rule} {key}"] = tasks
     return expected
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final, LiteralString, TypeVar, cast
 import asyncpg
 
 from tests.chaos.model import Expected
-from tests.chaos.oracle import Observed, RecordSeen, RunSeen, TaskSeen
 from tests.chaos.processes import eventflow_command
+from tests.chaos.seen import Observed, RecordSeen, RunSeen, TaskSeen
 from tests.chaos.sender import Sender
 from tests.chaos.sink import Sink
 
@@ -106,7 +106,9 @@ def position_of(cursor: bytes | None) -> int:
 
 RUNS: Final[LiteralString] = "SELECT id, coalesce(rule, '') AS rule, params, state FROM run ORDER BY created"
 
-TASK_RUNS: Final[LiteralString] = "SELECT run_id, task, state, attempt, crashes, result FROM task_run"
+TASK_RUNS: Final[LiteralString] = (
+    "SELECT run_id, task, state, attempt, failures, crashes, result FROM task_run"
+)
 
 LETTERS: Final[LiteralString] = """
 SELECT d.stage, d.raw, d.rule, r.rule AS run_rule, r.params
@@ -168,8 +170,8 @@ async def read_database(session: Any, seen: Observed) -> None:
     ]
     seen.tasks = [
         TaskSeen(
-            str(row["run_id"]), row["task"], row["state"], row["attempt"], row["crashes"],
-            _result_attempt(row["result"]),
+            str(row["run_id"]), row["task"], row["state"], row["attempt"], row["failures"],
+            row["crashes"], _result_attempt(row["result"]),
         )
         for row in await session.fetch(TASK_RUNS)
     ]  # fmt: skip
@@ -210,7 +212,7 @@ def complete(expected: Expected, seen: Observed) -> bool:
 
 
 async def everything(
-    database: Database, environment: Mapping[str, str], sender: Sender, sink: Sink, watch: Watch
+    database: Database, environment: Mapping[str, str], sender: Sender, sink: Sink
 ) -> Observed:
     """The state of the world for the oracle."""
     seen = Observed()
@@ -221,5 +223,4 @@ async def everything(
     seen.answers = sender.answers
     seen.unanswered = sorted(sender.unanswered)
     seen.ends = {path.stem: path.read_bytes().count(b"\n") for path in sender.numbers.iterdir()}
-    seen.watched = watch.violations
     return seen

@@ -1,88 +1,20 @@
 """What was seen against what had to be: every promise is one function that returns its violations.
 
-Pure: `observe.py` reads the database, the sink and `eventflow audit`; `model.py` says what must exist.
+Pure. `observe.py` reads the database, the sink and `eventflow audit`; `model.py` says what must exist.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from tests.chaos.model import FAILING, SOURCES, TASKS, Expected, RunKey
+from tests.chaos.model import AFTER, FAILING, POISON_ATTEMPTS, SLOW, SOURCES, TASKS, Expected, RunKey
+from tests.chaos.seen import Hold, Observed, RecordSeen, RunSeen, SinkLine, TaskSeen
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "skipped"})
-
-
-@dataclass(frozen=True, slots=True)
-class RunSeen:
-    """A row of the table `run`, with the source key from its parameters."""
-
-    id: str
-    rule: str
-    key: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSeen:
-    """A row of the table `task_run`; `result_attempt` is the attempt that wrote the accepted result."""
-
-    run: str
-    task: str
-    state: str
-    attempt: int
-    crashes: int
-    result_attempt: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SinkLine:
-    """One line that a task wrote outside eventflow's database."""
-
-    rule: str
-    key: str
-    run: str
-    task: str
-    attempt: int
-    idempotency: str
-    phase: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecordSeen:
-    """An event of the numbered source: `order` grows as batches commit and within a batch."""
-
-    partition: str
-    number: int
-    order: tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class Observed:
-    """Everything that the oracle looks at, read after the last run has ended (or the time was up).
-
-    `cursors` and `ends` are comparable positions per partition: what the cursor says, what the file
-    holds. `answers` maps a webhook's key to every event id it was answered with. `strangers` are leases
-    of processes that no longer live. `watched` are violations seen while it ran.
-    """
-
-    runs: Sequence[RunSeen] = ()
-    tasks: Sequence[TaskSeen] = ()
-    sink: Sequence[SinkLine] = ()
-    letters: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
-    records: Sequence[RecordSeen] = ()
-    cursors: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    ends: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    taken: Counter[str] = field(default_factory=Counter[str])
-    relays: int = 0
-    answers: Mapping[str, set[str]] = field(default_factory=dict[str, set[str]])
-    unanswered: Sequence[str] = ()
-    strangers: Sequence[str] = ()
-    audit: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    audit_exit: int = 0
-    watched: Sequence[str] = ()
+LEASE_PASSES = 4.0
+"""Seconds after a hold in which a lease that ran out during it may still be acted upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +37,9 @@ def judge(expected: Expected, seen: Observed) -> list[Violation]:
         *_states(seen),
         *_sink(seen),
         *_results(seen),
+        *_leases(seen),
+        *_steps(seen),
+        *_contents(expected, seen),
         *_letters(expected, seen),
         *_order(seen),
         *_positions(expected, seen),
@@ -116,10 +51,14 @@ def judge(expected: Expected, seen: Observed) -> list[Violation]:
     return [violation for violation in found if violation.keys]
 
 
-def given_up(seen: Observed) -> set[RunKey]:
-    """Runs that ended because one of their tasks crashed three times: the kills did that, not eventflow."""
-    crashed = {task.run for task in seen.tasks if task.crashes >= 3 and task.state == "failed"}
-    return {(run.rule, run.key) for run in seen.runs if run.id in crashed and run.state == "failed"}
+def given_up(seen: Observed) -> Counter[RunKey]:
+    """How many tasks of which runs crashed three times, which ends a run: the kills did that."""
+    runs = {run.id: (run.rule, run.key) for run in seen.runs if run.state == "failed"}
+    return Counter(runs[task.run] for task in seen.tasks if task.run in runs and _crashed_out(task))
+
+
+def _crashed_out(task: TaskSeen) -> bool:
+    return task.crashes >= 3 and task.state == "failed"
 
 
 def _said(promise: str, keys: Iterable[str]) -> list[Violation]:
@@ -157,7 +96,20 @@ def _states(seen: Observed) -> list[Violation]:
         and (run.rule, run.key) not in excused
         and run.state != ("failed" if run.rule in FAILING else "succeeded")
     ]
-    return [*_said("stuck: runs that have not ended", stuck), *_said("ended in the wrong state", wrong)]
+    quick = [f"{rule} {key}" for rule, key in excused if rule not in SLOW]
+    return [
+        *_said("stuck: runs that have not ended", stuck),
+        *_said("ended in the wrong state", wrong),
+        *_said(
+            "crashed three times, more often than the kills explain",
+            _beyond(quick, max(3, len(seen.runs) // 50)),
+        ),
+    ]
+
+
+def _beyond(keys: Sequence[str], tolerated: int) -> Sequence[str]:
+    """Nothing where there are few enough of them."""
+    return keys if len(keys) > tolerated else ()
 
 
 def _sink(seen: Observed) -> list[Violation]:
@@ -214,6 +166,68 @@ def _results(seen: Observed) -> list[Violation]:
         *_said("a result was accepted from an attempt that had lost its lease", stale),
         *_said("succeeded without all of its tasks", short),
     ]
+
+
+def _leases(seen: Observed) -> list[Violation]:
+    """A lease is taken only from who cannot renew it; a failure is counted as often as it happened."""
+    lines = {(line.run, line.task, line.attempt, line.phase): line for line in seen.sink}
+    robbed: list[str] = []
+    for (run, task, attempt, phase), end in lines.items():
+        later = lines.get((run, task, attempt + 1, "start"))
+        if phase == "end" and later and later.at < end.at and not _held(seen.holds, end.process, later.at):
+            robbed.append(f"{end.rule} {end.key} {task}: attempt {attempt} was at work when the next began")
+    rules = {run.id: run.rule for run in seen.runs}
+    miscounted = [
+        f"{rules.get(task.run)} {task.run}: {task.failures} failures in {task.attempt} attempts"
+        for task in seen.tasks
+        if task.failures + task.crashes > task.attempt
+        or (
+            rules.get(task.run) in FAILING
+            and task.state == "failed"
+            and task.crashes < 3
+            and task.failures != POISON_ATTEMPTS
+        )
+    ]
+    return [
+        *_said(
+            "an attempt was taken from a node that was well", _beyond(robbed, max(3, len(seen.runs) // 500))
+        ),
+        *_said("failures are miscounted", miscounted),
+    ]
+
+
+def _held(holds: Iterable[Hold], process: int, at: float) -> bool:
+    """Whether the driver gave reason to think at that moment that the process has lost its leases."""
+    return any(
+        hold.process in (0, process) and hold.began <= at and at <= hold.ended + LEASE_PASSES
+        for hold in holds
+    )
+
+
+def _steps(seen: Observed) -> list[Violation]:
+    """A task that comes after another begins after that one's end."""
+    ended: set[tuple[str, str]] = set()
+    early: list[str] = []
+    for line in seen.sink:
+        if line.phase == "end":
+            ended.add((line.run, line.task))
+        elif (before := AFTER.get((line.rule, line.task))) and (line.run, before) not in ended:
+            early.append(f"{line.rule} {line.key}: {line.task} before the end of {before}")
+    return _said("a task began before the one it comes after had ended", early)
+
+
+def _contents(expected: Expected, seen: Observed) -> list[Violation]:
+    """Whoever first reads a file finds the content that the event names: the driver changes it only later."""
+    first: dict[RunKey, SinkLine] = {}
+    for line in seen.sink:
+        if line.content:
+            first.setdefault((line.rule, line.key), line)
+    wrong = [
+        f"{line.key} read as {line.content}"
+        for key, line in first.items()
+        if _sure(expected, key) and line.key.partition("@")[2] != line.content
+    ]
+    return _said("a file was not whole when its run read it", wrong)
 
 
 def _letters(expected: Expected, seen: Observed) -> list[Violation]:

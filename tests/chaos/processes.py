@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.chaos import http
+from tests.chaos.link import Link
 
 
 class CannotRun(Exception):
@@ -58,17 +60,17 @@ class Postgres:
         self._data = folder / "pg"
         self._log = folder / "postgres.log"
         # A socket's path may have about 100 bytes, and a work folder may lie deep.
-        self._socket = Path(tempfile.mkdtemp(prefix="efk-"))
+        self.socket = Path(tempfile.mkdtemp(prefix="efk-"))
         self._user = "nobody" if os.geteuid() == 0 else None
         self._bin = _binaries(folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"postgresql://eventflow@/postgres?host={quote(str(self._socket), safe='')}"
+        self.url = f"postgresql://eventflow@/postgres?host={quote(str(self.socket), safe='')}"
 
     def create(self) -> None:
         """initdb. Postgres refuses to run as root, so root gives the folders to nobody."""
         self._data.mkdir(mode=0o700)
         if self._user is not None:
-            for path in (self._data, self._socket):
+            for path in (self._data, self.socket):
                 shutil.chown(path, self._user)
         arguments = ["-U", "eventflow", "-A", "trust", "-E", "UTF8", "--locale=C", "-D", str(self._data)]
         with self._log.open("ab") as log:
@@ -87,7 +89,7 @@ class Postgres:
         """Start the server; returns at once."""
         options = {
             "listen_addresses": "",
-            "unix_socket_directories": str(self._socket),
+            "unix_socket_directories": str(self.socket),
             "max_connections": "100",
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -103,14 +105,14 @@ class Postgres:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 self.start()  # "pre-existing shared memory block": an old backend was still dying
-            if (self._socket / ".s.PGSQL.5432").exists() and await self._answers():
+            if (self.socket / ".s.PGSQL.5432").exists() and await self._answers():
                 return
             await asyncio.sleep(0.05)
         raise CannotRun(f"Postgres does not start; see {self._log}")
 
     async def _answers(self) -> bool:
         asking = await asyncio.create_subprocess_exec(
-            self._bin / "pg_isready", "-q", "-h", self._socket, "-U", "eventflow"
+            self._bin / "pg_isready", "-q", "-h", self.socket, "-U", "eventflow"
         )
         return await asking.wait() == 0
 
@@ -132,7 +134,7 @@ class Postgres:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill()
-        shutil.rmtree(self._socket, ignore_errors=True)
+        shutil.rmtree(self.socket, ignore_errors=True)
 
 
 def _binaries(folder: Path) -> Path:
@@ -154,14 +156,18 @@ def _binaries(folder: Path) -> Path:
 class Node:
     """One `eventflow serve`, started again after every death."""
 
-    def __init__(self, number: int, port: int, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, number: int, port: int, folder: Path, environment: Mapping[str, str], link: Link
+    ) -> None:
         self.number = number
         self.port = port
+        self.link = link
         self.log = folder / f"node-{number}.log"
-        self.stopped = False
+        self.in_hand = False
         self.ready_since: float | None = None
         self._environment = {
             **environment,
+            "EVENTFLOW_DATABASE_URL": link.url,
             "EVENTFLOW_HTTP": f"127.0.0.1:{port}",
             "EVENTFLOW_DATA": str(folder / f"data-{number}"),
         }
@@ -176,9 +182,27 @@ class Node:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process else None
+
+    @property
+    def at_work(self) -> bool:
+        """Ready, and not yet the victim of another fault."""
+        return self.alive and self.ready_since is not None and not self.in_hand and not self.link.stalled
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """While the driver has it stopped, dead, or on its way out, nothing else hits it."""
+        self.in_hand = True
+        try:
+            yield
+        finally:
+            self.in_hand = False
+
     def start(self) -> None:
         """Start it; returns at once."""
-        self.ready_since, self.stopped = None, False
+        self.ready_since = None
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 eventflow_command("serve"),
@@ -187,9 +211,10 @@ class Node:
 
     async def look(self) -> None:
         """Note since when `GET /healthz` answers 200."""
-        if self.alive and not self.stopped and self.ready_since is None:
+        if self.alive and not self.in_hand and self.ready_since is None:
+            process = self._process
             status, _ = await http.request(self.port, "GET", "/healthz", seconds=1)
-            if status == 200:
+            if status == 200 and process is self._process:
                 self.ready_since = time.monotonic()
 
     def kill(self) -> None:
@@ -201,11 +226,10 @@ class Node:
 
     def stop(self) -> None:
         """SIGSTOP."""
-        self.stopped = kill(self.pid, signal.SIGSTOP)
+        kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """SIGCONT."""
-        self.stopped = False
         kill(self.pid, signal.SIGCONT)
 
     def task_processes(self) -> list[int]:
@@ -216,6 +240,7 @@ class Node:
         """SIGTERM, then the exit code; None where it does not stop in time and is killed."""
         if self._process is None:
             return None
+        self.ready_since = None
         self._process.terminate()
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:

@@ -13,16 +13,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Final
 
 from tests.chaos import observe, truth
-from tests.chaos.faults import MIXES, Fault, Kind, Mix, faults
+from tests.chaos.faults import Fault, faults
+from tests.chaos.generator import Load
+from tests.chaos.inflict import Inflictor
+from tests.chaos.link import Link
 from tests.chaos.model import Expected, expect
 from tests.chaos.mutants import REPOSITORY, plant
 from tests.chaos.observe import Database, Watch
-from tests.chaos.oracle import Observed, Violation, given_up, judge
+from tests.chaos.oracle import Violation, given_up, judge
 from tests.chaos.processes import CannotRun, Node, Postgres, command_line, eventflow_command, kill
+from tests.chaos.seen import Observed
 from tests.chaos.sender import SECRET, Sender
 from tests.chaos.sink import Sink
 
@@ -47,21 +50,22 @@ class Verdict:
 
 
 class KillRun:
-    """One run in one work folder. `mutant` names a planted bug, and the mix it is looked for with."""
+    """One run in one work folder. `mutant` names a planted bug."""
 
     def __init__(self, seed: int, seconds: float, mutant: str | None, folder: Path) -> None:
-        self.inflicted: list[Fault] = []
         self._seed, self._seconds, self._folder = seed, seconds, folder
-        self._mix = MIXES.get(mutant or "", Mix())
-        self._victims = Random(f"{seed}:victims")
         self._postgres = Postgres(folder)
-        self._postgres_lock = asyncio.Lock()
         self._database = Database(self._postgres.url)
         self._environment = self._settings(mutant)
         self._sink = Sink(folder / "sink.jsonl")
         ports = _free_ports(2)
-        self._sender = Sender(seed, self._mix.load, folder, ports, self._sink)
-        self._nodes = [Node(i, port, folder, self._environment) for i, port in enumerate(ports)]
+        self._sender = Sender(seed, Load(), folder, ports, self._sink)
+        self._links = [Link(self._postgres.socket) for _ in ports]
+        self._nodes = [
+            Node(number, port, folder, self._environment, link)
+            for number, (port, link) in enumerate(zip(ports, self._links, strict=True))
+        ]
+        self._inflictor = Inflictor(seed, self._nodes, self._postgres, self._database)
         self._watch = Watch()
 
     def _settings(self, mutant: str | None) -> Mapping[str, str]:
@@ -86,7 +90,8 @@ class KillRun:
             async with asyncio.TaskGroup() as group:
                 looking = [group.create_task(loop()) for loop in (self._follow, self._look, self._progress)]
                 sending = group.create_task(self._sender.run())
-                last = await self._inflict()
+                plan = faults(self._seed, self._seconds, LEASE)
+                last = await self._inflictor.run(plan, self._seconds)
                 self._sender.stop()
                 await asyncio.wait([sending], timeout=max(1.0, last + DEADLINE - time.monotonic()))
                 sending.cancel()
@@ -105,6 +110,7 @@ class KillRun:
         await _eventflow(self._environment, "db", "migrate")
         await _eventflow(self._environment, "apply", str(self._folder / "rules"))
         for node in self._nodes:
+            await node.link.start()
             node.start()
         deadline = time.monotonic() + 60
         while not all(node.ready_since for node in self._nodes):
@@ -124,6 +130,7 @@ class KillRun:
         """Who is ready, who died by himself, what went back."""
         while True:
             await asyncio.gather(*(node.look() for node in self._nodes))
+            self._inflictor.restart_fallen()
             await self._database.ask(self._watch.look)
             await asyncio.sleep(0.3)
 
@@ -135,66 +142,9 @@ class KillRun:
             runs = f"{work[1]} runs ended, {work[0]} open" if work else "Postgres is away"
             print(
                 f"{time.monotonic() - start:5.0f}s  {len(self._sender.truth.entries)} sent, {runs}, "
-                f"{len(self.inflicted)} faults",
+                f"{len(self._inflictor.inflicted)} faults",
                 flush=True,
             )
-
-    # ------------------------------------------------------------------ faults
-
-    async def _inflict(self) -> float:
-        """All faults, each healed beside the next ones; the monotonic time at which the last was healed."""
-        start = time.monotonic()
-        async with asyncio.TaskGroup() as healing:
-            for fault in faults(self._seed, self._seconds, LEASE, self._mix):
-                await asyncio.sleep(max(0.0, start + fault.at - time.monotonic()))
-                self._restart_fallen(fault)
-                if fault.kind is Kind.kill_postgres:
-                    healing.create_task(self._kill_postgres(fault))
-                elif node := self._victim(fault):
-                    healing.create_task(self._hit(node, fault))
-            await asyncio.sleep(max(0.0, start + self._seconds - time.monotonic()))
-        return time.monotonic()
-
-    def _victim(self, fault: Fault) -> Node | None:
-        """The fault's node if it is at work, else the other: killing a process that starts proves little."""
-        for number in (fault.node, 1 - fault.node):
-            node = self._nodes[number]
-            if node.alive and not node.stopped and node.ready_since:
-                return node
-        return None
-
-    async def _hit(self, node: Node, fault: Fault) -> None:
-        match fault.kind:
-            case Kind.kill_task:
-                if not (processes := node.task_processes()):
-                    return
-                kill(self._victims.choice(processes))
-                self.inflicted.append(fault)
-            case Kind.stop_serve:
-                node.stop()
-                self.inflicted.append(fault)
-                await asyncio.sleep(fault.seconds)
-                node.go_on()
-            case _:
-                node.kill()
-                self.inflicted.append(fault)
-                await asyncio.sleep(fault.seconds)
-                node.start()
-
-    async def _kill_postgres(self, fault: Fault) -> None:
-        async with self._postgres_lock:
-            self._postgres.kill()
-            self.inflicted.append(fault)
-            await asyncio.sleep(fault.seconds)
-            self._postgres.start()
-            await self._postgres.ready()
-
-    def _restart_fallen(self, fault: Fault) -> None:
-        """A node must outlive whatever happens to Postgres and to the other node."""
-        for node in self._nodes:
-            if node.ready_since and not node.alive:
-                self._watch.violations.append(f"node {node.number} ended by itself before {fault}")
-                node.start()
 
     # ------------------------------------------------------------------ afterwards
 
@@ -216,16 +166,16 @@ class KillRun:
         return observe.complete(expected, seen)
 
     async def _judge(self, recovery: float | None) -> Verdict:
-        seen = await observe.everything(
-            self._database, self._environment, self._sender, self._sink, self._watch
-        )
+        seen = await observe.everything(self._database, self._environment, self._sender, self._sink)
+        seen.watched = [*self._watch.violations, *self._inflictor.wrong]
+        seen.holds = self._inflictor.holds
         history = list(truth.read(self._folder / "truth.jsonl"))
         expected = expect(history, given_up(seen))
         found = judge(expected, seen)
         found += await self._drain()
         if recovery is None and not found:
             found.append(Violation(f"not at rest {DEADLINE:.0f} s after the last fault", ["see node-*.log"]))
-        return Verdict(found, self.inflicted, expected, seen, recovery, len(history))
+        return Verdict(found, self._inflictor.inflicted, expected, seen, recovery, len(history))
 
     async def _drain(self) -> list[Violation]:
         """SIGTERM to both nodes: exit code 0 within the grace period, and no process left behind."""
@@ -256,6 +206,7 @@ class KillRun:
         for node in self._nodes:
             node.go_on()
             node.kill_all()
+            await node.link.close()
         for pid in self._left_over():
             kill(pid)
         self._postgres.stop()

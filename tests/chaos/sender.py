@@ -137,7 +137,7 @@ class Sender:
 
     async def _hooks(self) -> None:
         async with asyncio.TaskGroup() as requests:
-            for hook in generator.hooks(self._seed, self._load):
+            for hook in generator.hooks(self._seed):
                 if not await self._pause("hooks", self._load.hooks):
                     return
                 self.truth.write(hook)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from tests.chaos.model import RunKey
-from tests.chaos.oracle import SinkLine
+from tests.chaos.seen import SinkLine
 
 
 class Sink:

@@ -1,27 +1,39 @@
-"""The tasks of the kill run: they write to a file outside eventflow's database, and wait for the disk."""
+"""The tasks of the kill run: they write to a file outside eventflow's database."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 
-def write(ctx: Any, rule: str, key: str, phase: str) -> dict[str, int]:
-    """One line, appended whole and flushed to the disk; the task's result names the attempt that made it."""
+def write(ctx: Any, rule: str, key: str, phase: str, content: str = "") -> dict[str, int]:
+    """One line, appended whole; the task's result names the attempt that made it.
+
+    Not flushed to the disk: what the kernel has outlives every process, and no machine is switched off.
+    """
     line = {
         "rule": rule, "key": key, "run": str(ctx.run_id), "task": ctx.task, "attempt": ctx.attempt,
-        "idempotency": ctx.idempotency_key, "phase": phase,
+        "idempotency": ctx.idempotency_key, "phase": phase, "at": time.time(), "process": _node(),
+        "content": content,
     }  # fmt: skip
     file = os.open(os.environ["CHAOS_SINK"], os.O_WRONLY | os.O_APPEND)
     try:
         os.write(file, json.dumps(line).encode() + b"\n")
-        os.fsync(file)
     finally:
         os.close(file)
     return {"attempt": ctx.attempt}
+
+
+def _node() -> int:
+    """The pid of the node: an `async def` task runs on a thread of it, a `def` task in a child of it."""
+    beside = threading.current_thread() is not threading.main_thread()
+    return os.getpid() if beside else os.getppid()
 
 
 async def note(ctx: Any, rule: str, key: str) -> dict[str, int]:
@@ -37,7 +49,11 @@ def work(ctx: Any, rule: str, key: str) -> dict[str, int]:
 
 
 def profile(ctx: Any, rule: str, key: str, path: str) -> dict[str, int]:
-    return work(ctx, rule, key)
+    """Reads the file. A version that came and went before a later attempt may be gone."""
+    write(ctx, rule, key, "start")
+    file = Path(path)
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+    return write(ctx, rule, key, "end", content)
 
 
 async def load(ctx: Any, rule: str, key: str, seen: int) -> dict[str, int]:
@@ -60,13 +76,13 @@ async def poison(ctx: Any, rule: str, key: str) -> dict[str, int]:
 
 
 async def slow(ctx: Any, rule: str, key: str) -> dict[str, int]:
-    """Longer than a lease and a rescue leave, so that two attempts overlap when their node was stopped."""
+    """Longer than a lease: its lease must be renewed, and two attempts overlap when its node was stopped."""
     write(ctx, rule, key, "start")
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(4)
     return write(ctx, rule, key, "end")
 
 
 def slow_process(ctx: Any, rule: str, key: str) -> dict[str, int]:
     write(ctx, rule, key, "start")
-    time.sleep(2.5)
+    time.sleep(4)
     return write(ctx, rule, key, "end")
