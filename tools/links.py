@@ -6,7 +6,6 @@ Links to other machines are not followed: a check that needs the network fails f
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +58,10 @@ def _what_is_wrong(root: Path, page: Path, target: str) -> str | None:
     return None
 
 
+def _is_hidden(page: Path) -> bool:
+    return any(part.startswith(".") for part in page.parts)
+
+
 def _without_fences(text: str) -> str:
     return _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
 
@@ -68,13 +71,9 @@ def _without_code(text: str) -> str:
 
 
 def main() -> int:
-    """Check the Markdown files that git knows."""
+    """Check every Markdown file outside hidden folders (environments and caches are hidden)."""
     root = Path(__file__).resolve().parent.parent
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=root, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    pages = [root / name for name in listed.stdout.split("\0") if name and (root / name).exists()]
+    pages = sorted(page for page in root.rglob("*.md") if not _is_hidden(page.relative_to(root)))
     wrong = list(broken(root, pages))
     print("\n".join(wrong) if wrong else f"{len(pages)} pages, no broken link")
     return 1 if wrong else 0
