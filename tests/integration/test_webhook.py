@@ -177,9 +177,9 @@ async def test_a_burst_of_a_thousand_is_a_thousand_runs_in_few_transactions(node
 
 
 async def test_a_burst_on_connections_of_their_own(node: Node) -> None:
-    answers = await asyncio.gather(*(node.post("open", {"n": n, "hit": True}) for n in range(400)))
-    assert len({answer.id for answer in answers}) == 400
-    assert await node.count("run") == 400
+    answers = await asyncio.gather(*(node.post("open", {"n": n, "hit": True}) for n in range(1_000)))
+    assert len({answer.id for answer in answers}) == 1_000
+    assert await node.count("run") == 1_000
 
 
 BROKEN = {
