@@ -88,7 +88,8 @@ def read_rule(name: str, block: Block, names: Names) -> Rule | None:
 
 def _check_when(block: Block) -> None:
     if "when" not in block:
-        if "match" not in block and "from" not in block:
+        misspelt = block.node.entries.keys() - RULE.now.keys() - RULE.later
+        if "match" not in block and "from" not in block and not misspelt:
             block.error(block.mark, "needs 'from' or 'match': what does it fire on?")
         return
     for word in _PLAIN_TRIGGER:
@@ -133,11 +134,17 @@ def _pattern(block: Block) -> Pattern | None:
     except PatternError as error:
         errors = [one for part in _parts(entry.value) for one in _errors(part)] or [error]
         for one in errors:
-            block.error(locate(entry.value, one.path, on_key=one.on_key), f"match: {one.message}")
+            block.error(locate(entry.value, one.path, on_key=one.on_key), f"match: {_placed(one)}")
         return None
     for hint in pattern.hints:
         block.warn(locate(entry.value, hint.path, on_key=hint.on_key), f"match: {hint.message}")
     return pattern
+
+
+def _placed(error: PatternError) -> str:
+    """The message with the path that it is about, where it does not name it itself."""
+    first = str(error.path[0]) if error.path else ""
+    return error.message if first in error.message else f"{first}: {error.message}"
 
 
 def _parts(match: MapNode) -> list[MapNode]:

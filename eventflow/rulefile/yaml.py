@@ -89,24 +89,35 @@ def _events(text: str) -> Iterator[Any]:
             if isinstance(event, StreamEndEvent):
                 return
     except YAMLError as error:
-        raise _syntax_error(error, text.rstrip().count("\n") + 1) from error
+        raise _syntax_error(error, text.rstrip().split("\n")) from error
 
 
-def _syntax_error(error: Any, last_line: int) -> _Unreadable:
+def _syntax_error(error: Any, lines: list[str]) -> _Unreadable:
     """libyaml's message at the place that helps: what never ends is shown where it begins."""
     problem: str = getattr(error, "problem", None) or str(error)
     context: str | None = getattr(error, "context", None)
     place = getattr(error, "problem_mark", None)
     begin = getattr(error, "context_mark", None)
-    unfinished = "end of stream" in problem or (place is not None and place.line >= last_line)
+    unfinished = "end of stream" in problem or (place is not None and place.line >= len(lines))
     if begin is not None and unfinished:
         place, begin = begin, None
     message = f"not valid YAML: {problem}"
     if context:
         message += f" {context}" + (f" that begins in line {begin.line + 1}" if begin else "")
+    here = lines[place.line] if place is not None and place.line < len(lines) else ""
+    where = Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+    return _Unreadable(where, message + _remedy(problem, context or "", here))
+
+
+def _remedy(problem: str, context: str, line: str) -> str:
+    """What usually mends it, for the slips that rule files invite."""
     if "cannot start any token" in problem:
-        message += " (tabs cannot indent; text that begins with @, ` or % needs quotes)"
-    return _Unreadable(Mark(place.line + 1, place.column + 1) if place else Mark(1, 1), message)
+        return " (tabs cannot indent; text that begins with @, ` or % needs quotes)"
+    if "flow" in context and "${" in line:
+        return ' (a hole inside {} or [] needs quotes: "${...}")'
+    if "alias" in context or "anchor" in context:
+        return " (text that begins with * or & needs quotes)"
+    return ""
 
 
 @dataclass(slots=True)
