@@ -19,6 +19,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import BaseModel
+
 from connectors.file.config import FileConfig
 from connectors.file.folder import Folder
 from connectors.file.intake import Intake
@@ -30,7 +32,7 @@ from eventflow.source import Batch, Delivery, Outside, Receipt, SourceContext
 class FileSource:
     """Files that land below one folder, each new state of each file handed over once."""
 
-    Config: ClassVar[type[FileConfig]] = FileConfig
+    Config: ClassVar[type[BaseModel]] = FileConfig
     delivery: ClassVar[Delivery] = Delivery.ledger
 
     def __init__(self, name: str, config: FileConfig, context: SourceContext) -> None:

@@ -21,7 +21,7 @@ _NOTHING: Final = Known(b"", 0, present=False)
 
 
 class Core:
-    """What outlives a source, as Postgres outlives a process: cursors (JSON text), ledger, what was taken in."""
+    """What outlives a source, as Postgres outlives a process: cursors, ledger, what was taken in."""
 
     def __init__(self, folder: Path) -> None:
         self.taken: list[Record] = []

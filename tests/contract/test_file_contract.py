@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -15,7 +16,7 @@ from eventflow.testing.source_contract import LedgerSourceContract
 
 
 class TestFileContract(LedgerSourceContract):
-    words: dict[str, object] = {}
+    words: ClassVar[dict[str, object]] = {}
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
@@ -43,11 +44,11 @@ class TestFileContract(LedgerSourceContract):
 
 
 class TestPollingFileContract(TestFileContract):
-    words = {"watch": "poll"}
+    words: ClassVar[dict[str, object]] = {"watch": "poll"}
 
 
 class TestStatFileContract(TestFileContract):
-    words = {"identity": "stat"}
+    words: ClassVar[dict[str, object]] = {"identity": "stat"}
 
     async def send_again(self, key: str) -> None:
         """Without its content, only the very same file is the same."""
@@ -57,7 +58,7 @@ class TestStatFileContract(TestFileContract):
 
 
 class TestMarkedFileContract(TestFileContract):
-    words = {"settle": {"marker": "{path}.done"}}
+    words: ClassVar[dict[str, object]] = {"settle": {"marker": "{path}.done"}}
 
     async def send(self, key: str) -> None:
         await super().send(key)

@@ -34,7 +34,7 @@ class NumberedConfig(BaseModel):
 class NumberedSource:
     """All files of one folder, line by line."""
 
-    Config: ClassVar[type[NumberedConfig]] = NumberedConfig
+    Config: ClassVar[type[BaseModel]] = NumberedConfig
     delivery: ClassVar[Delivery] = Delivery.ordered
 
     def __init__(self, name: str, config: NumberedConfig, context: SourceContext) -> None:
