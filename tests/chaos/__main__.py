@@ -1,7 +1,7 @@
 """`make kill`: the command line of the kill run.
 
-Exit codes: 0 nothing wrong (or a mutant survived, said loudly), 1 the oracle found a violation, 2 the run
-itself did not work.
+Exit codes: 0 the oracle found nothing wrong (with a mutant: it survived, which is said loudly), 1 the oracle
+found a violation (with a mutant: it was caught, as it must be), 2 the run itself did not work.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ def main() -> int:
     folder = work_folder(seed, options.mutant)
     print(f"work folder {folder}", flush=True)
     try:
+        if options.unit_tests:
+            code = mutants.unit_tests(options.mutant, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            return code
         verdict = asyncio.run(KillRun(seed, seconds, options.mutant, folder).run())
     except CannotRun as error:
         print(f"cannot run: {error}", file=sys.stderr)
@@ -54,10 +58,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="replay the run with this seed; absent: a new one")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults go on")
     parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_SECONDS:g} seconds of faults")
-    parser.add_argument("--mutant", help="plant this bug first; the run must then fail")
+    parser.add_argument(
+        "--mutant", help="plant this bug (a name, or a patch's path) first; the run must fail"
+    )
+    parser.add_argument(
+        "--unit-tests", action="store_true", help="only run the unit tests with the mutant in"
+    )
     parser.add_argument("--list-mutants", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep the work folder in any case")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.unit_tests and not options.mutant:
+        parser.error("--unit-tests needs a --mutant")
+    return options
 
 
 def _report(verdict: Verdict, mutant: str | None, replay: str, folder: Path) -> int:

@@ -237,7 +237,7 @@ def _free_ports(count: int) -> list[int]:
 
 def work_folder(seed: int, mutant: str | None) -> Path:
     """A new folder that every user may enter (Postgres may run as another one)."""
-    folder = Path(tempfile.mkdtemp(prefix=f"eventflow-kill-{mutant or 'run'}-{seed}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"eventflow-kill-{Path(mutant or 'run').stem}-{seed}-"))
     folder.chmod(0o755)
     return folder
 
