@@ -104,8 +104,10 @@ def _syntax_error(error: Any, lines: list[str]) -> _Unreadable:
     message = f"not valid YAML: {problem}"
     if context:
         message += f" {context}" + (f" that begins in line {begin.line + 1}" if begin else "")
-    here = lines[place.line] if place is not None and place.line < len(lines) else ""
-    where = Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+    if place is not None and place.line < len(lines):
+        where, here = Mark(place.line + 1, place.column + 1), lines[place.line]
+    else:
+        where, here = Mark(len(lines), len(lines[-1]) + 1), ""
     return _Unreadable(where, message + _remedy(problem, context or "", here))
 
 
