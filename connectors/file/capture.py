@@ -85,7 +85,7 @@ def _dated(name: str, layout: str) -> Capture:
         raise ValueError(f"{{{name}:{layout}}} captures no part of a date")
     try:
         _parse_moment(datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC).strftime(layout), layout)
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # a directive that stands twice is an error of re
         raise ValueError(f"{{{name}:{layout}}} is no usable format of dates: {error}") from error
 
     def parse(text: str) -> JSON:
