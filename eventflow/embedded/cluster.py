@@ -5,6 +5,7 @@ Nothing here guards against two callers at once; `shared` does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -124,16 +125,18 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, what is committed is written."""
-        for order, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _STOP_SECONDS)):
+        for order in (signal.SIGINT, signal.SIGQUIT):
             running = self._running()
             if running is None:
-                return
+                break
             os.kill(running.pid, order)
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + _STOP_SECONDS
             while self._running() is not None and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
         if self.is_running():
             raise StoreError(f"the embedded Postgres in {self.data} does not stop (log: {self.log})")
+        with contextlib.suppress(OSError):  # made again at the next start; a killed server's is not empty
+            Path(self._address_file.read_text()).rmdir()
 
     def _running(self) -> _PidFile | None:
         found = self._read_pid_file()
