@@ -33,7 +33,6 @@ from eventflow.store.intake import AlreadyCommitted, batch_transaction, savepoin
 from eventflow.store.ownership import Claim
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.signals import Signal, Signals
-from eventflow.workflow.advance import roots
 
 log = structlog.get_logger()
 
@@ -165,7 +164,7 @@ class Ingest:
     async def _write(
         self, conn: Connection, work: Work, rules: RuleSet, now: datetime, fresh: Fresh
     ) -> Decision:
-        """Decide and write. A batch that was refused once is cut in halves until the guilty record stands alone."""
+        """Decide and write. What was refused once is cut in halves until the guilty record stands alone."""
         if not work.careful:
             return await self._write_all(conn, work, rules, now, fresh)
         try:
@@ -203,7 +202,7 @@ class Ingest:
         if fresh.records:
             await effects.write(
                 conn, source=work.source, partition=work.partition, now=now, revision=rules.revision,
-                decision=decision, roots=lambda name: roots(rules.workflows[name]), broken=fresh.broken(), taken=len(fresh.records),
+                decision=decision, roots=rules.roots, broken=fresh.broken(), taken=len(fresh.records),
             )  # fmt: skip
         return decision
 
@@ -217,7 +216,7 @@ class Ingest:
     # ------------------------------------------------------------------ until it is durable
 
     async def _commit(self, work: Work) -> Receipts:
-        """Run the transaction until it commits; every way to fail that another try can mend is mended here."""
+        """Run the transaction until it commits; whatever another try can mend is mended here."""
         conflicts = 0
         while True:
             try:
@@ -248,7 +247,8 @@ class Ingest:
             except Exception as error:
                 if not is_disconnect(error):
                     raise
-                log.warning("connection_lost", source=claim.source, partition=claim.partition, error=repr(error))
+                where = {"source": claim.source, "partition": claim.partition}
+                log.warning("connection_lost", **where, error=repr(error))
                 if await self._claim_again(claim, batch):
                     return work.receipts
             else:

@@ -1,4 +1,4 @@
-"""What keeps a database healthy: rescue of tasks, days of the event table, retention, dead nodes.
+"""What keeps a database healthy: days of the event table, retention, dead nodes. Tasks: `store/rescue.py`.
 
 Every node runs it; each statement is safe beside the same one on another node.
 """
@@ -14,7 +14,6 @@ import structlog
 from eventflow.store import nodes, retention
 from eventflow.store.partitions import DAYS_AHEAD, ensure_event_partitions
 from eventflow.store.pool import Pool
-from eventflow.worker.rescue import Rescuer
 
 log = structlog.get_logger()
 
@@ -23,20 +22,18 @@ LONGEST_STEP: Final = timedelta(seconds=10)
 
 
 class Maintenance:
-    """Rescues expired tasks a few times per lease, and does the slow work once an hour."""
+    """Looks for dead nodes a few times per lease, and does the slow work once an hour."""
 
-    def __init__(self, pool: Pool, lease: timedelta, keep: timedelta, rescuer: Rescuer) -> None:
+    def __init__(self, pool: Pool, lease: timedelta, keep: timedelta) -> None:
         self._pool = pool
         self._lease = lease
         self._keep = keep
-        self._rescuer = rescuer
         self._next_slow = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Go round for ever. Raises what Postgres raises; called again it goes on."""
         pause = min(self._lease / 4, LONGEST_STEP).total_seconds()
         while True:
-            await self._rescuer.rescue()
             async with self._pool.acquire() as conn:
                 await nodes.forget_dead(conn, self._lease)
             if datetime.now(UTC) >= self._next_slow:
@@ -51,6 +48,5 @@ class Maintenance:
             await ensure_event_partitions(conn, today, DAYS_AHEAD + 1)
             for name in await retention.expire_days(conn, before.astimezone(UTC).date()):
                 log.info("day_expired", partition=name)
-            while await retention.expire_runs(conn, before):
-                await asyncio.sleep(0)
+            await retention.expire_runs(conn, before)
             await retention.expire_keys(conn)

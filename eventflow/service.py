@@ -36,6 +36,7 @@ from eventflow.store import nodes, ownership, rulesets
 from eventflow.store.failures import is_disconnect
 from eventflow.store.migrate import migrate
 from eventflow.store.pool import Pool, check_server, connect, connect_once
+from eventflow.store.rescue import Rescuer
 from eventflow.store.signals import Signal, Signals
 from eventflow.worker.worker import Worker
 
@@ -91,10 +92,11 @@ async def apply_folder(pool: Pool, path: Path, *, take_over: bool) -> rulesets.A
 
     Raises `RuleSetError` where it does not load, `UsageError` where the database holds somebody else's.
     """
+    path = await asyncio.to_thread(path.resolve)
     files = await asyncio.to_thread(read_folder, path)
-    folder = set_folder(path).resolve()
+    folder = set_folder(path)
     ruleset = await asyncio.to_thread(load, files, folder=folder, connectors=find_connectors())
-    origin = f"{socket.gethostname()}:{path.resolve()}"
+    origin = f"{socket.gethostname()}:{path}"
     async with pool.acquire() as conn:
         return await rulesets.apply(
             conn, files, folder=folder, origin=origin, code_version=ruleset.code_version, take_over=take_over
@@ -104,7 +106,9 @@ async def apply_folder(pool: Pool, path: Path, *, take_over: bool) -> rulesets.A
 class Service:
     """The parts of one running node."""
 
-    def __init__(self, settings: Settings, url: str, pool: Pool, node: UUID, embedded: Embedded | None) -> None:
+    def __init__(
+        self, settings: Settings, url: str, pool: Pool, node: UUID, embedded: Embedded | None
+    ) -> None:
         self._settings = settings
         self._url = url
         self._pool = pool
@@ -125,10 +129,18 @@ class Service:
             wanted=self._wanted,
             announce=lambda: self._signals.send(Signal.outbox),
         )
+        self._rescuer = Rescuer(
+            pool,
+            settings.lease,
+            self._revisions.workflow,
+            self._wanted,
+            tasks_ready=lambda: self._signals.send(Signal.tasks),
+            announce=lambda: self._signals.send(Signal.outbox),
+        )
         self._maintenance = Maintenance(pool, settings.lease, settings.retention)
 
     def _wanted(self, event_type: str) -> bool:
-        """Does any rule ask for this type of eventflow's own events? If none does, a run's end only counts."""
+        """Does any rule ask for this type of our own events? If none does, a run's end only counts."""
         return self._revisions.current.wants(event_type)
 
     async def run(self, path: Path | None, stop: asyncio.Event) -> None:
@@ -140,8 +152,7 @@ class Service:
                 self._pool, self._node, self._settings.lease, self._ingest, self._signals, self._app, loops
             )
             running = [
-                loops.create_task(forever(name, step))
-                for name, step in self._steps(sources, path).items()
+                loops.create_task(forever(name, step)) for name, step in self._steps(sources, path).items()
             ]
             worker = loops.create_task(forever("worker", self._worker.run))
             host, port = self._settings.address
@@ -170,6 +181,7 @@ class Service:
             "outbox": self._ingest.run_outbox,
             "heartbeat": self._beat,
             "signals": self._listen,
+            "rescue": self._rescuer.run,
             "maintenance": self._maintenance.run,
         }
         if path is not None:
@@ -263,9 +275,7 @@ async def serve(settings: Settings, path: Path | None, *, take_over: bool) -> No
     node = new_uid()
     async with postgres(settings) as (url, embedded):
         await prepare(url, settings)
-        pool = await connect(
-            url, node=node, size=30, idle_in_transaction=settings.lease * 2 / 3
-        )
+        pool = await connect(url, node=node, size=30, idle_in_transaction=settings.lease * 2 / 3)
         try:
             if path is not None:
                 applied = await apply_folder(pool, path, take_over=take_over)

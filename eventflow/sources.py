@@ -225,9 +225,7 @@ class Sources:
         name = reading.spec.name
         try:
             async with self._pool.acquire() as conn:
-                claim = await ownership.claim(
-                    conn, name, partition, self._node, self._lease, reading.origin
-                )
+                claim = await ownership.claim(conn, name, partition, self._node, self._lease, reading.origin)
         except SourceStopped as error:
             log.error("source_stopped", source=name, partition=partition, reason=str(error))
             reading.failed()

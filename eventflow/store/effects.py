@@ -86,18 +86,23 @@ WITH counted AS (
     FROM unnest($6::uuid[], $7::text[], $8::uuid[], $9::uuid[], $10::uuid[])
         AS t(id, rule, event_uid, run_id, replayof)
 ), started AS (
-    INSERT INTO run (id, workflow, revision, rule, firing_id, event_uid, state, params, lineage, priority, created)
-    SELECT t.id, t.workflow, $5, t.rule, t.firing_id, t.event_uid, 'running', t.params, t.lineage, t.priority, $4
-    FROM unnest($11::uuid[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::bytea[], $17::bytea[], $18::smallint[])
+    INSERT INTO run (id, workflow, revision, rule, firing_id, event_uid, state, params, lineage, priority,
+                     created)
+    SELECT t.id, t.workflow, $5, t.rule, t.firing_id, t.event_uid, 'running', t.params, t.lineage, t.priority,
+           $4
+    FROM unnest($11::uuid[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::bytea[], $17::bytea[],
+                $18::smallint[])
         AS t(id, workflow, rule, firing_id, event_uid, params, lineage, priority)
 ), readied AS (
     INSERT INTO task_run (run_id, task, state, priority, due)
     SELECT t.run_id, t.task, 'ready', t.priority, $4
     FROM unnest($19::uuid[], $20::text[], $21::smallint[]) AS t(run_id, task, priority)
 ), dead AS (
-    INSERT INTO dead_letter (id, stage, reason, source, partition, position, event_uid, rule, raw, attributes, created)
+    INSERT INTO dead_letter (id, stage, reason, source, partition, position, event_uid, rule, raw, attributes,
+                             created)
     SELECT t.id, t.stage, t.reason, t.source, $2, t.position, t.event_uid, t.rule, t.raw, t.attributes, $4
-    FROM unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::bytea[], $27::uuid[], $28::text[], $29::bytea[], $30::bytea[])
+    FROM unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::bytea[], $27::uuid[], $28::text[],
+                $29::bytea[], $30::bytea[])
         AS t(id, stage, reason, source, position, event_uid, rule, raw, attributes)
 ), sent AS (
     INSERT INTO outbox (event) SELECT * FROM unnest($31::bytea[])

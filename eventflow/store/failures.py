@@ -35,7 +35,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 def is_disconnect(error: BaseException) -> bool:
     """Postgres is away, or ended our session: a COMMIT in flight may have landed or not."""
-    return isinstance(error, DISCONNECTED) and not is_refusal(error) or _sqlstate(error) == "25P03"
+    return (isinstance(error, DISCONNECTED) and not is_refusal(error)) or _sqlstate(error) == "25P03"
 
 
 def server_refusal(error: BaseException) -> str | None:

@@ -68,9 +68,7 @@ class AlreadyCommitted(Exception):
     """The commit whose answer was lost did land: the batch is durable, acknowledge it."""
 
 
-async def advance(
-    conn: Connection, held: Claim, batch: Batch, lease: timedelta, revision: int
-) -> datetime:
+async def advance(conn: Connection, held: Claim, batch: Batch, lease: timedelta, revision: int) -> datetime:
     """Compare-and-set the position; the database's time of this batch.
 
     Raises `RevisionChanged`, `OwnershipLost`, or `AlreadyCommitted` where the row says that this very
@@ -162,7 +160,7 @@ WHERE source = $1 AND item_key > $2 ORDER BY item_key LIMIT 5000
 async def known_page(
     conn: Connection, source: str, after: bytes
 ) -> tuple[list[tuple[bytes, Known]], bytes | None]:
-    """5,000 rows of the ledger after key `after` (b"": from the start), and where to go on (None: the end)."""
+    """5,000 rows of the ledger after key `after` (b"": the start), and where to go on (None: the end)."""
     rows = await conn.fetch(PAGE_MARKS, source, after)
     page = [(r["item"], Known(r["fingerprint"], r["generation"], r["present"])) for r in rows]
     return page, rows[-1]["item_key"] if len(rows) == 5000 else None
@@ -179,7 +177,9 @@ WHERE d.expires <= clock_timestamp()
 RETURNING key
 """
 
-FIRST_EVENTS: Final = "SELECT key, event_uid, event_id FROM dedupe WHERE source = $1 AND key = ANY($2::bytea[])"
+FIRST_EVENTS: Final = (
+    "SELECT key, event_uid, event_id FROM dedupe WHERE source = $1 AND key = ANY($2::bytea[])"
+)
 
 
 async def duplicates(
@@ -193,9 +193,10 @@ async def duplicates(
     first: dict[bytes, int] = {}
     repeats: dict[int, bytes] = {}
     for index, record in enumerate(batch.records):
-        if record.dedupe is not None and receipts[index] is not None:
-            if first.setdefault(record.dedupe, index) != index:
-                repeats[index] = record.dedupe
+        if record.dedupe is None or receipts[index] is None:
+            continue
+        if first.setdefault(record.dedupe, index) != index:
+            repeats[index] = record.dedupe
     if not first:
         return {}
     mine = [receipts[index] for index in first.values()]

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from eventflow.event import JSON, decode_json
 from eventflow.errors import SourceStopped
+from eventflow.event import JSON, decode_json
 from eventflow.store.pool import Connection
 
 

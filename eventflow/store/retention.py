@@ -28,7 +28,8 @@ BEGIN
     EXECUTE format('SELECT EXISTS (
         SELECT FROM %1$I AS e JOIN dead_letter AS d ON d.event_uid = e.uid WHERE d.state = ''open''
         UNION ALL SELECT FROM %1$I AS e JOIN firing AS f ON f.event_uid = e.uid WHERE f.state = ''held''
-        UNION ALL SELECT FROM %1$I AS e JOIN run AS r ON r.event_uid = e.uid WHERE r.state = ''running'')', name)
+        UNION ALL SELECT FROM %1$I AS e JOIN run AS r ON r.event_uid = e.uid WHERE r.state = ''running''
+    )', name)
     INTO needed;
     PERFORM set_config('eventflow.emptied', (NOT needed)::text, true);
     IF NOT needed THEN
@@ -88,7 +89,7 @@ async def _drop(conn: Connection, name: str, *, half_detached: bool) -> None:
 EXPIRE_RUNS: Final[LiteralString] = """
 WITH gone AS (
     DELETE FROM run
-    WHERE id = ANY(ARRAY(SELECT id FROM run WHERE created < $1 AND ended < $1 ORDER BY created LIMIT $2))
+    WHERE id = ANY(ARRAY(SELECT id FROM run WHERE created < $1 AND ended < $1 ORDER BY created LIMIT 5000))
     RETURNING firing_id
 ), firings AS (
     DELETE FROM firing WHERE id IN (SELECT firing_id FROM gone)
@@ -97,21 +98,24 @@ SELECT count(*) FROM gone
 """
 
 
-async def expire_runs(conn: Connection, before: datetime, limit: int = 5_000) -> int:
-    """Delete up to `limit` runs that ended before `before`, with their firings, task runs and logs."""
-    return int(await conn.fetchval(EXPIRE_RUNS, before, limit))
+async def expire_runs(conn: Connection, before: datetime) -> None:
+    """Delete the runs that ended before `before`, with their firings, task runs and logs; in portions."""
+    while await conn.fetchval(EXPIRE_RUNS, before):
+        pass
 
 
 EXPIRE_KEYS: Final[LiteralString] = """
 DELETE FROM dedupe WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM dedupe WHERE expires < clock_timestamp() ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT ctid FROM dedupe WHERE expires < clock_timestamp()
+    ORDER BY expires LIMIT 20000 FOR UPDATE SKIP LOCKED
 ))
 """
 
 
-async def expire_keys(conn: Connection, limit: int = 50_000) -> None:
-    """Forget up to `limit` dedupe keys whose time is over."""
-    await conn.execute(EXPIRE_KEYS, limit)
+async def expire_keys(conn: Connection) -> None:
+    """Forget the dedupe keys whose time is over; in portions."""
+    while await conn.execute(EXPIRE_KEYS) != "DELETE 0":
+        pass
 
 
 DATABASE_TIME: Final[LiteralString] = "SELECT clock_timestamp()"

@@ -42,7 +42,7 @@ rules:
   loops:
     match: {type: test.loop}
     emit: test.loop
-    reentry: 100
+    reentry: 16
 """
 
 
@@ -87,7 +87,7 @@ class Node:
         return source
 
     async def push(self, *records: Record) -> list[Receipt | None]:
-        return await self.ingest._commit(Work("list", "", Batch(records)))  # noqa: SLF001
+        return await self.ingest._commit(Work("list", "", Batch(records)))
 
 
 async def apply_text(pool: Pool, text: str) -> int:
@@ -123,7 +123,9 @@ async def fetch(pool: Pool, query: str, *args: Any) -> list[Any]:
 
 async def test_a_batch_writes_events_firings_runs_root_tasks_and_its_cursor(node: Node) -> None:
     claim = await node.claim()
-    source = await node.take(claim, event(1), event(2, hit=False), Broken("list", b"{", "no JSON"), cursor={"at": 3})
+    source = await node.take(
+        claim, event(1), event(2, hit=False), Broken("list", b"{", "no JSON"), cursor={"at": 3}
+    )
 
     assert [r["class"] for r in await fetch(node.pool, "SELECT class FROM event ORDER BY id")] == [b"m", b"u"]
     (run,) = await fetch(node.pool, "SELECT * FROM run")
@@ -153,8 +155,8 @@ async def test_nothing_is_acknowledged_when_the_transaction_fails(node: Node) ->
 async def test_a_commit_whose_answer_was_lost_is_acknowledged_and_not_repeated(node: Node) -> None:
     claim = await node.claim()
     work = Work("list", "0", Batch([event(1)], cursor=1), replace(claim))
-    first = await node.ingest._commit(work)  # noqa: SLF001
-    again = await node.ingest._commit(work)  # noqa: SLF001 - the same batch, the version not moved on
+    first = await node.ingest._commit(work)
+    again = await node.ingest._commit(work)  # the same batch, the version not moved on
     assert again == first
     assert await count(node.pool, "event") == 1
     assert await count(node.pool, "run") == 1
@@ -167,7 +169,7 @@ async def test_a_batch_survives_the_end_of_its_backend(node: Node) -> None:
         blocker = conn.transaction()
         await blocker.start()
         await conn.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
-        running = asyncio.create_task(node.ingest._until_durable(batch, claim))  # noqa: SLF001
+        running = asyncio.create_task(node.ingest._until_durable(batch, claim))
         victim = await blocked_backend(conn)
         await conn.execute("SELECT pg_terminate_backend($1)", victim)
         await blocker.rollback()
@@ -180,7 +182,7 @@ async def test_a_batch_survives_the_end_of_its_backend(node: Node) -> None:
 async def blocked_backend(conn: Connection) -> int:
     while True:
         pid = await conn.fetchval(
-            "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
         )
         if pid is not None:
             return int(pid)
@@ -200,7 +202,7 @@ async def test_a_stopped_owners_backend_is_ended_before_its_partition_is_taken(
     claim = await asyncio.wait_for(node.claim(), 5)  # would wait for the row lock for ever
     assert claim.epoch == 2
     assert claim.version == 0
-    with pytest.raises(Exception, match="terminat|closed"):
+    with pytest.raises(Exception, match=r"terminat|closed"):
         await zombie.execute("COMMIT")
     await apply_text(node.pool, RULES + "\n")  # and its shared lock on the rule set is gone
 
@@ -214,7 +216,7 @@ async def test_an_owner_whose_lease_runs_is_left_alone(node: Node, tmp_path: Pat
 
 async def test_a_position_of_another_origin_stops_the_source(node: Node) -> None:
     await node.claim(origin="cluster-a")
-    with pytest.raises(SourceStopped, match="cluster-a.*cluster-b"):
+    with pytest.raises(SourceStopped, match=r"cluster-a.*cluster-b"):
         await node.claim(origin="cluster-b")
 
 
@@ -225,9 +227,8 @@ async def test_a_batch_is_matched_by_the_revision_it_commits_under(node: Node, d
     await applier.execute("SELECT pg_advisory_xact_lock(7310001)")
     running = asyncio.create_task(node.take(claim, event(1), cursor=1))
     await blocked_backend(applier)  # the batch waits for apply, with a rule set about to be replaced
-    revision = await applier.fetchval(
-        "INSERT INTO ruleset (digest, origin, folder, code_version) VALUES ('d', 'test', '/', '0') RETURNING revision"
-    )
+    insert = "INSERT INTO ruleset (digest, origin, folder, code_version) VALUES ('d', 't', '/', '0')"
+    revision = await applier.fetchval(insert + " RETURNING revision")
     await applier.execute("INSERT INTO ruleset_file VALUES ($1, 'r.yaml', $2)", revision, b"rules: {}")
     await applier.execute("COMMIT")
     await applier.close()
@@ -258,8 +259,8 @@ async def test_a_refused_outbox_event_is_neither_lost_nor_doubled(node: Node) ->
     bad = Event(source="list", id="bad", type="test.record", subject="a\x00b", data=None, raw=b"null")
     async with node.pool.acquire() as conn:
         await outbox.put(conn, [event(1), bad, event(2)])
-    assert await node.ingest._take_outbox() == 3  # noqa: SLF001
-    assert await node.ingest._take_outbox() == 0  # noqa: SLF001
+    assert await node.ingest._take_outbox() == 3
+    assert await node.ingest._take_outbox() == 0
     assert await count(node.pool, "event") == 2
     assert await count(node.pool, "dead_letter") == 1
 
@@ -293,13 +294,17 @@ async def test_parallel_duplicates_are_one_event_and_all_hear_its_id(node: Node,
     assert (row["taken"], row["duplicates"]) == (1, 49)
 
 
-async def test_two_nodes_with_the_same_keys_in_opposite_order_do_not_deadlock(node: Node, tmp_path: Path) -> None:
+async def test_two_nodes_with_the_same_keys_in_opposite_order_do_not_deadlock(
+    node: Node, tmp_path: Path
+) -> None:
     other = await make_node(node.pool, tmp_path)
     for n in range(20):
         records = [event(f"{n}-{i}", dedupe=f"{n}-{i}".encode()) for i in range(100)]
         await asyncio.gather(node.push(*records), other.push(*reversed(records)))
     assert await count(node.pool, "event") == 2000
-    (row,) = await fetch(node.pool, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    (row,) = await fetch(
+        node.pool, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
     assert row["deadlocks"] == 0
 
 
@@ -307,20 +312,21 @@ async def test_a_key_counts_again_after_its_time(node: Node) -> None:
     await node.push(event("x", dedupe=b"key"))
     await fetch(node.pool, "UPDATE dedupe SET expires = now() RETURNING 1")
     (receipt,) = await node.push(event("x", dedupe=b"key"))
-    assert receipt and not receipt.duplicate
+    assert receipt
+    assert not receipt.duplicate
     assert await count(node.pool, "event") == 2
 
 
 async def test_repeats_inside_one_batch_are_duplicates(node: Node) -> None:
     receipts = await node.push(event("x", dedupe=b"k"), event("x", dedupe=b"k"), event("y", dedupe=b"l"))
     assert [r.duplicate for r in receipts if r] == [False, True, False]
-    assert receipts[0] and receipts[1] and receipts[0].uid == receipts[1].uid
+    assert len({receipt.uid for receipt in receipts[:2] if receipt}) == 1
 
 
 async def test_an_emitted_event_comes_back_in_with_its_lineage(node: Node) -> None:
     claim = await node.claim()
     await node.take(claim, event(7, type_="test.emit"), cursor=1)
-    assert await node.ingest._take_outbox() == 1  # noqa: SLF001
+    assert await node.ingest._take_outbox() == 1
     (row,) = await fetch(node.pool, "SELECT * FROM event WHERE source = 'eventflow'")
     assert (row["type"], row["subject"], decode_json(row["data"])) == ("test.emitted", "chain", {"n": 7})
     lineage = decode_json(row["attributes"])["lineage"]
@@ -331,7 +337,7 @@ async def test_an_emitted_event_comes_back_in_with_its_lineage(node: Node) -> No
 async def test_a_chain_ends_at_depth_16_as_a_dead_letter(node: Node) -> None:
     claim = await node.claim()
     await node.take(claim, event(1, type_="test.loop"), cursor=1)
-    while await node.ingest._take_outbox():  # noqa: SLF001
+    while await node.ingest._take_outbox():
         pass
     (letter,) = await fetch(node.pool, "SELECT * FROM dead_letter")
     assert (letter["stage"], letter["rule"]) == ("start", "loops")
@@ -346,7 +352,7 @@ async def test_two_nodes_take_each_outbox_event_once(node: Node, tmp_path: Path)
 
     async def drain(one: Node) -> int:
         total = 0
-        while taken := await one.ingest._take_outbox():  # noqa: SLF001
+        while taken := await one.ingest._take_outbox():
             total += taken
         return total
 
@@ -366,7 +372,7 @@ async def test_lineage_survives_the_outbox(node: Node) -> None:
     lineage = Lineage(root="r", rules=("a", "b"), depth=2, firing="f")
     async with node.pool.acquire() as conn:
         await outbox.put(conn, [event(1, lineage=lineage)])
-    await node.ingest._take_outbox()  # noqa: SLF001
+    await node.ingest._take_outbox()
     (row,) = await fetch(node.pool, "SELECT attributes FROM event")
     assert decode_json(row["attributes"])["lineage"]["rules"] == ["a", "b"]
 
@@ -382,7 +388,7 @@ async def test_apply_refuses_a_set_from_elsewhere_unless_told_to_take_over(pool:
 
     first = await apply("here:/a", take_over=False)
     assert (await apply("here:/a", take_over=False)) == rulesets.Applied(first.revision, changed=False)
-    with pytest.raises(Exception, match="here:/a.*there:/b"):
+    with pytest.raises(Exception, match=r"here:/a.*there:/b"):
         await apply("there:/b", take_over=False)
     assert (await apply("there:/b", take_over=True)).revision > first.revision
 
@@ -390,9 +396,10 @@ async def test_apply_refuses_a_set_from_elsewhere_unless_told_to_take_over(pool:
 async def test_a_dead_nodes_row_and_backends_are_removed(node: Node, database: str) -> None:
     dead = new_uid()
     left_over = await connect_once(database, node=dead)
+    gone = asyncio.Event()
+    left_over.add_termination_listener(lambda _: gone.set())
     await nodes.beat(left_over, dead, "dead", timedelta(0))
     async with node.pool.acquire() as conn:
         assert await nodes.forget_dead(conn, timedelta(0)) == 1
     assert await count(node.pool, "node") == 0
-    with pytest.raises(Exception, match="terminat|closed"):
-        await left_over.execute("SELECT 1")
+    await asyncio.wait_for(gone.wait(), 5)
