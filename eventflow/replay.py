@@ -124,22 +124,27 @@ class Replay:
 
     def _event(self, letter: StoredLetter, ruleset: RuleSet) -> Event:
         """The letter as an event of its original source, with an identity that no other replay has."""
-        source = letter.source or ""
         kept = letter.attributes
-        made = self._record(letter, ruleset)
-        if made is None:
-            made = event_of(
-                source, kept.id or "letter", self._type or kept.type or _default_type(letter, ruleset),
-                kept.subject, kept, letter.raw, self._data(letter, ruleset),
-            )  # fmt: skip
+        made = self._record(letter, ruleset) or self._as_json(letter, ruleset)
+        # A connector makes an id up where the sender gave none; it would name nothing that ever was.
+        first = kept.id or (made.id if made.dedupe else "")
+        this = f"{letter.id}.{letter.replays + 1}"
         return msgspec.structs.replace(
             made,
-            id=f"{_OUR_SUFFIX.sub('', kept.id or made.id)}!{letter.id}.{letter.replays + 1}",
+            id=f"{_OUR_SUFFIX.sub('', first)}!{this}" if first else this,
             type=self._type or kept.type or made.type,
             lineage=_begun_anew(kept.lineage),
             dedupe=None,
             replayof=str(letter.id),
         )
+
+    def _as_json(self, letter: StoredLetter, ruleset: RuleSet) -> Event:
+        kept = letter.attributes
+        type_ = self._type or kept.type
+        if type_ is None:
+            raise ReplayRefused("nothing says what type of event it is; give --type")
+        data = self._data(letter, ruleset)
+        return event_of(letter.source or "", "", type_, kept.subject, kept, letter.raw, data)
 
     def _record(self, letter: StoredLetter, ruleset: RuleSet) -> Event | None:
         record = Rereader(ruleset, self._pool).record(letter.source or "", letter.raw, letter.attributes.meta)
@@ -175,17 +180,6 @@ def _begun_anew(lineage: Lineage | None) -> Lineage | None:
 def _undecodable(letter: StoredLetter, reason: str) -> ReplayRefused:
     as_edited = "the edited bytes are" if letter.was_edited else "the bytes still are"
     return ReplayRefused(f"{as_edited} no event: {reason}; `eventflow dlq edit {letter.id}` mends them")
-
-
-def _default_type(letter: StoredLetter, ruleset: RuleSet) -> str:
-    """`webhook.received` for a webhook: what a connector's records are called where nothing says more."""
-    spec = ruleset.sources.get(letter.source or "")
-    if spec is None:
-        raise ReplayRefused(
-            f"source '{letter.source}' is not in the current rule set, so nothing says the event's type; "
-            "give --type"
-        )
-    return f"{spec.connector}.received"
 
 
 def _rule(letter: StoredLetter, ruleset: RuleSet) -> Rule:

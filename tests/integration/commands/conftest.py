@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,7 @@ class Flow:
 
 
 @pytest.fixture
-async def flow(pool: Pool, tmp_path: Path) -> AsyncIterator[Flow]:
+async def flow(pool: Pool, tmp_path: Path) -> Flow:
     made = Flow(pool, tmp_path)
     await made.apply()
-    yield made
+    return made
