@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from eventflow.embedded import Embedded, account, install
+from eventflow.embedded.cluster import Cluster
 from eventflow.embedded.process import command_line
 from eventflow.errors import StoreError, UsageError
 from eventflow.store.pool import DISCONNECTED, connect_once
@@ -35,12 +36,28 @@ with Embedded(Path(sys.argv[1])) as server:
 """
 
 
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a server's files in it, to be copied: initdb is most of a short test."""
+    made = tmp_path_factory.mktemp("initialised")
+    Cluster(made).create()
+    return made / "postgres"
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A data folder; whatever runs there afterwards is stopped."""
+def new_folder(tmp_path: Path) -> Iterator[Path]:
+    """A data folder that is not there yet; whatever runs there afterwards is stopped."""
     yield tmp_path / "data"
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         os.kill(postmaster(tmp_path / "data"), signal.SIGKILL)
+
+
+@pytest.fixture
+def folder(new_folder: Path, initialised: Path) -> Path:
+    """A data folder that was used before."""
+    new_folder.mkdir()
+    subprocess.run(["cp", "-a", str(initialised), str(new_folder)], check=True)
+    return new_folder
 
 
 def postmaster(folder: Path) -> int:
@@ -96,12 +113,12 @@ async def ask(url: str, query: str) -> object:
         await connection.close()
 
 
-async def test_data_outlives_the_server(folder: Path) -> None:
-    async with Embedded(folder) as server:
+async def test_data_outlives_the_server(new_folder: Path) -> None:
+    async with Embedded(new_folder) as server:
         await ask(server.url, "CREATE TABLE public.kept AS SELECT 42 AS answer")
         first = server.url
-    assert not is_running(folder)
-    async with Embedded(folder) as server:
+    assert not is_running(new_folder)
+    async with Embedded(new_folder) as server:
         assert await ask(server.url, "SELECT answer FROM public.kept") == 42
         assert server.url == first
 
@@ -114,17 +131,17 @@ async def test_durability_is_on_and_no_network_is_opened(folder: Path) -> None:
         assert await ask(server.url, "SELECT current_setting('wal_level')") == "logical"
 
 
-def test_two_starters_at_once_share_one_server(folder: Path) -> None:
-    with user_process(folder) as one, user_process(folder) as other:
+def test_two_starters_at_once_share_one_server(new_folder: Path) -> None:
+    with user_process(new_folder) as one, user_process(new_folder) as other:
         assert one.stdout is not None
         assert other.stdout is not None
         assert one.stdout.readline() == other.stdout.readline()
-        pid = postmaster(folder)
+        pid = postmaster(new_folder)
         leave(one)
-        assert postmaster(folder) == pid
-        assert is_running(folder)
+        assert postmaster(new_folder) == pid
+        assert is_running(new_folder)
         leave(other)
-    assert not is_running(folder)
+    assert not is_running(new_folder)
 
 
 def test_a_server_outlives_the_kill_of_its_user_and_is_adopted(folder: Path) -> None:
@@ -194,10 +211,10 @@ def test_a_zombie_is_dead() -> None:
     assert process.wait() == 0
 
 
-def test_a_killed_initdb_is_repeated(folder: Path) -> None:
-    (folder / "postgres.new" / "base").mkdir(parents=True)
-    with Embedded(folder):
-        assert not (folder / "postgres.new").exists()
+def test_a_killed_initdb_is_repeated(new_folder: Path) -> None:
+    (new_folder / "postgres.new" / "base").mkdir(parents=True)
+    with Embedded(new_folder):
+        assert not (new_folder / "postgres.new").exists()
 
 
 async def test_a_folder_of_any_length_and_any_name_will_do(tmp_path: Path) -> None:
@@ -208,7 +225,6 @@ async def test_a_folder_of_any_length_and_any_name_will_do(tmp_path: Path) -> No
 
 
 async def test_a_link_to_the_folder_is_the_same_folder(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir()
     (tmp_path / "link").symlink_to(folder)
     async with Embedded(folder) as server, Embedded(tmp_path / "link") as same:
         assert same.url == server.url
@@ -243,14 +259,14 @@ def test_locks_are_not_inherited_by_programs(folder: Path) -> None:
         child.wait()
 
 
-async def test_a_cancelled_join_leaves_again(folder: Path) -> None:
-    server = Embedded(folder)
+async def test_a_cancelled_join_leaves_again(new_folder: Path) -> None:
+    server = Embedded(new_folder)
     joining = asyncio.ensure_future(server.__aenter__())
     await asyncio.sleep(0)
     joining.cancel()
     with pytest.raises(asyncio.CancelledError):
         await joining
-    assert not is_running(folder)
+    assert not is_running(new_folder)
 
 
 def test_a_folder_of_another_version_is_refused(folder: Path) -> None:
@@ -261,17 +277,22 @@ def test_a_folder_of_another_version_is_refused(folder: Path) -> None:
         pass
 
 
-def test_a_foreign_folder_is_left_alone(folder: Path) -> None:
-    (folder / "postgres").mkdir(parents=True)
-    (folder / "postgres" / "letter.txt").write_text("mine")
-    with pytest.raises(StoreError, match="cannot be used"), Embedded(folder):
+def test_a_foreign_folder_is_left_alone(new_folder: Path) -> None:
+    (new_folder / "postgres").mkdir(parents=True)
+    (new_folder / "postgres" / "letter.txt").write_text("mine")
+    with pytest.raises(StoreError, match="cannot be used"), Embedded(new_folder):
         pass
-    assert (folder / "postgres" / "letter.txt").read_text() == "mine"
+    assert (new_folder / "postgres" / "letter.txt").read_text() == "mine"
 
 
-def test_without_the_wheel_the_error_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_names_the_extra(
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(install, "_WHEEL", "no_such_wheel")
-    with pytest.raises(UsageError, match=r"eventflow\[embedded\].*EVENTFLOW_DATABASE_URL"), Embedded(folder):
+    with (
+        pytest.raises(UsageError, match=r"eventflow\[embedded\].*EVENTFLOW_DATABASE_URL"),
+        Embedded(new_folder),
+    ):
         pass
 
 
@@ -285,14 +306,14 @@ def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
 
 
 @ROOT_ONLY
-async def test_root_hands_the_server_to_nobody_and_opens_no_folder(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir()
+async def test_root_hands_the_server_to_nobody_and_opens_no_folder(new_folder: Path, tmp_path: Path) -> None:
+    new_folder.mkdir()
     tmp_path.chmod(0o700)
-    before = [(path, path.stat().st_mode) for path in (folder, *folder.parents)]
-    async with Embedded(folder) as server:
+    before = [(path, path.stat().st_mode) for path in (new_folder, *new_folder.parents)]
+    async with Embedded(new_folder) as server:
         assert await ask(server.url, "SELECT 1") == 1
-        assert (folder / "postgres").stat().st_uid == account._nobody().uid
-    assert [(path, path.stat().st_mode) for path in (folder, *folder.parents)] == before
+        assert (new_folder / "postgres").stat().st_uid == account._nobody().uid
+    assert [(path, path.stat().st_mode) for path in (new_folder, *new_folder.parents)] == before
 
 
 @ROOT_ONLY
@@ -313,19 +334,19 @@ async def test_root_may_keep_the_programs_below_a_private_home(
 
 @ROOT_ONLY
 async def test_root_that_may_not_become_another_uses_a_user_namespace(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not account._runs([*account._NAMESPACE, "true"]):
         pytest.skip("user namespaces are forbidden here")
     monkeypatch.setattr(account, "_can_become", lambda _account: False)
-    async with Embedded(folder) as server:
+    async with Embedded(new_folder) as server:
         assert await ask(server.url, "SELECT 1") == 1
-        assert (folder / "postgres").stat().st_uid == 0
-        kill_postmaster(folder)
+        assert (new_folder / "postgres").stat().st_uid == 0
+        kill_postmaster(new_folder)
         await server.ensure_running()
         assert await ask(server.url, "SELECT 1") == 1
     monkeypatch.setattr(account, "_NAMESPACE", ("false",))
-    async with Embedded(folder) as server:  # root's folder, but namespaces are gone
+    async with Embedded(new_folder) as server:  # root's folder, but namespaces are gone
         assert await ask(server.url, "SELECT 1") == 1
 
 
