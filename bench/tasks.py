@@ -43,7 +43,10 @@ async def _load(conn: Connection, runs: int) -> None:
         now = datetime.now(UTC)
         await start_runs(
             conn,
-            [NewRun(new_uid(), "noop", 1, b"{}", ("task",), now, now) for _ in range(start, min(start + 1_000, runs))],
+            [
+                NewRun(new_uid(), "noop", 1, b"{}", ("task",), now, now)
+                for _ in range(start, min(start + 1_000, runs))
+            ],
         )
 
 

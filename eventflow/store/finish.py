@@ -18,9 +18,8 @@ from uuid import UUID
 from eventflow.store import run_ends
 from eventflow.store.outcomes import Outcome
 from eventflow.store.pool import Connection
-from eventflow.store.run_ends import Ended
 from eventflow.store.task_runs import Key
-from eventflow.workflow.advance import RunState, Step, TaskState, advance, step_of_only_task
+from eventflow.workflow.advance import Step, TaskState, advance, step_of_only_task
 from eventflow.workflow.definition import Workflow
 
 Wanted = Callable[[str], bool]
@@ -108,8 +107,8 @@ async def finish(
 ) -> Finished:
     """Write these outcomes and all that follows from them, in one transaction.
 
-    `definitions` holds the workflow of every outcome. At most one outcome for a task run counts, whatever
-    its other attempts say and however often this is called with it.
+    `definitions` holds the workflow of every outcome that ends its task run. At most one outcome for a task
+    run counts, whatever its other attempts say and however often this is called with it.
     """
     ordered = sorted(outcomes, key=lambda o: o.claimed.key)
     async with conn.transaction():
@@ -123,9 +122,8 @@ async def finish(
         ]
         if ready:
             await _insert_ready(conn, ready)
-        ends = [_ended(run_id, o, step.end, kept) for run_id, (o, step) in steps.items() if step.end]
+        ends = {run_id: step.end for run_id, (_, step) in steps.items() if step.end is not None}
         emitted = await run_ends.end(conn, ends, wanted)
-        await run_ends.give_up(conn, [o for o in kept if o.gives_up])
     refused = [o for o in ordered if o.claimed.key not in accepted]
     soonest = min((o.wait for o in kept if o.state is TaskState.ready), default=None)
     return Finished(refused, len(ready), len(ends), emitted, soonest)
@@ -134,24 +132,15 @@ async def finish(
 async def _steps(
     conn: Connection, kept: Sequence[Outcome], definitions: Definitions
 ) -> dict[UUID, tuple[Outcome, Step]]:
-    """The next step of every run of these outcomes, with the last outcome of the run."""
-    last = {o.claimed.run_id: o for o in kept}
+    """The next step of every run in which a task run has ended, with the last of these outcomes."""
+    last = {o.claimed.run_id: o for o in kept if o.state is not TaskState.ready}
     workflows = {run_id: definitions[o.claimed.revision, o.claimed.workflow] for run_id, o in last.items()}
     wide = [run_id for run_id, workflow in workflows.items() if workflow and len(workflow.tasks) > 1]
     states = await _states(conn, wide) if wide else {}
-    return {
-        run_id: (o, _step(workflows[run_id], o.state, states.get(run_id))) for run_id, o in last.items()
-    }
+    return {run_id: (o, _step(workflows[run_id], o.state, states.get(run_id))) for run_id, o in last.items()}
 
 
 def _step(workflow: Workflow | None, state: TaskState, states: Mapping[str, TaskState] | None) -> Step:
     if workflow is None or states is None:
         return step_of_only_task(state)
     return advance(workflow, states)
-
-
-def _ended(run_id: UUID, last: Outcome, state: RunState, kept: Sequence[Outcome]) -> Ended:
-    if state is not RunState.failed:
-        return Ended(run_id, state)
-    guilty = next((o for o in kept if o.claimed.run_id == run_id and o.state is TaskState.failed), last)
-    return Ended(run_id, state, guilty.claimed.task, guilty.error, guilty.claimed.attempt)

@@ -33,11 +33,6 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     crashed: bool = False
     expired: bool = False
 
-    @property
-    def gives_up(self) -> bool:
-        """The crash that ends the task run: a dead letter of stage `task`."""
-        return self.crashed and self.state is TaskState.failed
-
 
 def succeeded(claimed: Claimed, result: bytes) -> Outcome:
     """The attempt returned."""

@@ -5,7 +5,7 @@ Part of a transaction that has locked the runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,9 +15,9 @@ import msgspec
 from eventflow.event import EVENTFLOW_SOURCE, Event, Lineage, new_uid
 from eventflow.store import outbox, task_runs
 from eventflow.store.effects import decode_attributes
-from eventflow.store.outcomes import Outcome
 from eventflow.store.pool import Connection, Row
 from eventflow.workflow.advance import RunState
+from eventflow.workflow.retry import MAX_CRASHES
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -26,13 +26,14 @@ _decode_lineage = msgspec.json.Decoder(Lineage).decode
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that ends now. For a failed one: the task that failed it, its error and its last attempt."""
+    """A run that ends now. For a failed one: the task that failed first, its error, its last attempt."""
 
     run_id: UUID
     state: RunState
     task: str | None = None
     error: str | None = None
     attempts: int = 1
+    gave_up: bool = False
 
     @property
     def reason(self) -> str | None:
@@ -40,9 +41,33 @@ class Ended:
         return None if self.task is None else f"task '{self.task}' failed: {self.error}"
 
     @property
+    def stage(self) -> str:
+        """The stage of its dead letter: `task` where that task crashed too often, else `run`."""
+        return "task" if self.gave_up else "run"
+
+    @property
     def outcome(self) -> str:
         """The type of its outcome event."""
         return f"eventflow.run.{self.state}"
+
+
+GUILTY: Final = """
+SELECT DISTINCT ON (run_id) run_id, task, error, attempt, crashes
+FROM task_run
+WHERE run_id = ANY($1::uuid[]) AND state = 'failed'
+ORDER BY run_id, ended, task
+"""
+
+
+async def _guilty(conn: Connection, states: Mapping[UUID, RunState]) -> list[Ended]:
+    failed = [run_id for run_id, state in states.items() if state is RunState.failed]
+    rows = {row["run_id"]: row for row in await conn.fetch(GUILTY, failed)} if failed else {}
+    return [
+        Ended(run_id, state, row["task"], row["error"], row["attempt"], row["crashes"] >= MAX_CRASHES)
+        if (row := rows.get(run_id))
+        else Ended(run_id, state)
+        for run_id, state in states.items()
+    ]
 
 
 END: Final = """
@@ -53,24 +78,17 @@ WHERE r.id = e.run_id
 """
 
 
-async def end(conn: Connection, ends: Sequence[Ended], wanted: Callable[[str], bool]) -> int:
+async def end(conn: Connection, states: Mapping[UUID, RunState], wanted: Callable[[str], bool]) -> int:
     """End these runs; returns how many outcome events were put into the outbox."""
-    if not ends:
+    if not states:
         return 0
+    ends = await _guilty(conn, states)
     await conn.execute(END, [e.run_id for e in ends], [e.state for e in ends], [e.reason for e in ends])
-    await _bury(conn, [(e.run_id, "run", e.task, e.reason, e.attempts) for e in ends if e.reason])
+    await _bury(conn, [e for e in ends if e.reason])
     told = [e for e in ends if wanted(e.outcome)]
     if told:
         await outbox.put(conn, await _outcomes(conn, told))
     return len(told)
-
-
-async def give_up(conn: Connection, outcomes: Sequence[Outcome]) -> None:
-    """A dead letter of stage `task` for each task run that crashed too often."""
-    await _bury(
-        conn,
-        [(o.claimed.run_id, "task", o.claimed.task, o.error, o.claimed.attempt) for o in outcomes],
-    )
 
 
 ORIGINS: Final = """
@@ -90,21 +108,22 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid
 """
 
 
-async def _bury(conn: Connection, dead: Sequence[tuple[UUID, str, str | None, str | None, int]]) -> None:
-    """Dead letters of (run, stage, task, reason, attempts). `raw`: the triggering event's data, or the params."""
+async def _bury(conn: Connection, dead: Sequence[Ended]) -> None:
+    """A dead letter for each. `raw` is the triggering event's data, or the params of a run without one."""
     if not dead:
         return
-    origins = {row["id"]: row for row in await conn.fetch(ORIGINS, [run_id for run_id, *_ in dead])}
-    rows = [_letter(origins[run_id], stage, task, reason, n) for run_id, stage, task, reason, n in dead]
+    origins = {row["id"]: row for row in await conn.fetch(ORIGINS, [e.run_id for e in dead])}
+    rows = [_letter(origins[e.run_id], e) for e in dead]
     await conn.execute(BURY, *(list(column) for column in zip(*rows, strict=True)))
 
 
-def _letter(origin: Row, stage: str, task: str | None, reason: str | None, attempts: int) -> tuple[Any, ...]:
+def _letter(origin: Row, ended: Ended) -> tuple[Any, ...]:
     from_event = origin["data"] is not None
     return (
-        new_uid(), stage, reason, origin["source"], origin["partition"], origin["event_uid"], origin["rule"],
-        origin["firing_id"], origin["id"], task, origin["data"] if from_event else origin["params"],
-        _attributes(origin) if from_event else None, attempts,
+        new_uid(), ended.stage, ended.reason, origin["source"], origin["partition"], origin["event_uid"],
+        origin["rule"], origin["firing_id"], origin["id"], ended.task,
+        origin["data"] if from_event else origin["params"],
+        _attributes(origin) if from_event else None, ended.attempts,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ import msgspec
 from eventflow.event import Lineage
 from eventflow.store import run_ends
 from eventflow.store.pool import Connection
-from eventflow.store.run_ends import Ended
 from eventflow.workflow.advance import RunState
 
 _encode = msgspec.json.Encoder().encode
@@ -84,7 +83,7 @@ async def cancel_run(conn: Connection, run_id: UUID, wanted: Callable[[str], boo
         if await conn.fetchval(LOCK, run_id) != RunState.running:
             return False
         await conn.execute(CANCEL_TASKS, run_id)
-        await run_ends.end(conn, [Ended(run_id, RunState.cancelled)], wanted)
+        await run_ends.end(conn, {run_id: RunState.cancelled}, wanted)
     return True
 
 

@@ -101,7 +101,7 @@ RETURNING t.run_id, t.task, t.attempt, t.failures, t.crashes, t.worker, r.workfl
 async def claim_others(
     conn: Connection, limit: int, worker: UUID, lease: timedelta, busy: Sequence[tuple[int, str, str]]
 ) -> list[Claimed]:
-    """As `claim`, but none of these tasks (revision, workflow, task); looks at every one of them that waits."""
+    """As `claim`, but none of these tasks (revision, workflow, task); passes over each that waits."""
     columns = [[one[n] for one in busy] for n in range(3)]
     return [Claimed(*row) for row in await conn.fetch(CLAIM_OTHERS, limit, worker, lease, *columns)]
 

@@ -38,7 +38,7 @@ def _signal_of_parents_death(number: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent dies (Linux): holds where a task never lets go of the GIL."""
+    """Ask the kernel for SIGKILL when the parent dies (Linux): for a task that never lets go of the GIL."""
     _signal_of_parents_death(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -141,7 +141,7 @@ def _takes_context(function: Any) -> bool:
 
 
 def main(parent: int) -> None:
-    """Run as `python -P -c "from eventflow.worker.child import main; main(PID)"`."""
+    """The whole program, started with the serving process's id."""
     _die_with(parent)
     requests, replies = _private_streams()
     with captured_output():

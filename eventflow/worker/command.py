@@ -62,7 +62,7 @@ class Command:
             os.killpg(self.group, signal.SIGKILL)
 
     def wait(self) -> bytes:
-        """The last line of its output if that is JSON, else null. Raises `TaskError` for any other exit than 0."""
+        """The last line of its output if that is JSON, else null. `TaskError` for any other exit than 0."""
         # Not reaped before the group is killed: until then its number cannot go to somebody else.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         self.kill()

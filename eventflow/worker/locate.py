@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`is_async`: it runs on the loop for tasks, else in a process. `wants_context`: it has a parameter `ctx`.
+    """`is_async`: runs on the loop for tasks, else in a process. `wants_context`: has a parameter `ctx`.
 
     What the source does not show (a function made by calls, or in C) runs in a process, which looks for
     itself.

@@ -13,8 +13,8 @@ from eventflow.event import encode_json
 from eventflow.expression import Template
 from eventflow.store.failures import is_disconnect
 from eventflow.task import describe_error
-from eventflow.workflow.definition import ParamType, Task, TaskKind, Workflow
 from eventflow.worker.locate import Function, find_function
+from eventflow.workflow.definition import ParamType, Task, TaskKind, Workflow
 
 _TYPED: Final = frozenset({ParamType.date, ParamType.datetime, ParamType.duration})
 

@@ -61,6 +61,10 @@ class Surroundings(msgspec.Struct, frozen=True):
             await task_runs.results(conn, runs) if runs else {},
         )
 
+    def origin(self, uid: UUID | None) -> tuple[TriggeringEvent | None, bytes]:
+        """The event, where there is one and somebody asked for it."""
+        return (None, b"null") if uid is None else self.events.get(uid, (None, b"null"))
+
 
 def prepare(claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Call:
     """The call of this attempt. Raises `EvaluationError` where a hole cannot be filled."""

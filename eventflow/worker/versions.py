@@ -95,7 +95,7 @@ _versions: Final[dict[Path, _Version]] = {}
 
 
 def load_function(folder: Path, target: str) -> Callable[..., Any]:
-    """Import `module:function` from the code folder, else from the environment. Raises what the import does."""
+    """Import `module:function` from the code folder, else from the environment. Raises what that does."""
     module, _, path = target.partition(":")
     with _lock:
         version = _versions.get(folder)

@@ -1,4 +1,4 @@
-"""Task runs: claim -> execute -> finish. Before it: ingest has started runs. After it: their outcomes are events.
+"""Task runs: claim -> execute -> finish. Before it, ingest started the runs; after it, outcomes are events.
 
     claim     as many as there is room for, one statement, when woken or once a second
     execute   `async def` on a loop of its own, `def` and commands in processes
@@ -201,7 +201,7 @@ class Worker:
     # ------------------------------------------------------------------ finish
 
     def _ended(self, attempt: Attempt, ending: Done | Crashed) -> None:
-        """The executor is done with it. What has lost its lease, or was handed back, says nothing any more."""
+        """The executor is done with it. What has lost its lease, or was handed back, says nothing more."""
         claimed = attempt.claimed
         if self._held.get(claimed.key) is not attempt:
             return

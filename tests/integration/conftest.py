@@ -84,7 +84,9 @@ class Stage:
         return run.id
 
     @asynccontextmanager
-    async def worker(self, *, lease: float = 30, wake: asyncio.Event | None = None, **more: Any) -> AsyncIterator[Worker]:
+    async def worker(
+        self, *, lease: float = 30, wake: asyncio.Event | None = None, **more: Any
+    ) -> AsyncIterator[Worker]:
         worker = Worker(
             self.pool, node=new_uid(), workflow_of=self.workflow_of, code_folder=self.code_folder,
             lease=timedelta(seconds=lease), wake=wake or asyncio.Event(), wanted=self.wanted.__contains__,

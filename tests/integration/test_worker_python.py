@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from eventflow.workflow.definition import Retry
 from tests.integration.conftest import task
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ async def test_an_async_function_a_plain_one_and_a_command_give_results(stage: S
     stage.workflow(task("task", "jobs:computes", number), name="two", params={"n": "int"})
     stage.workflow(task("task", ["sh", "-c", "echo reading; echo '{\"n\": 4}'"]), name="three")
     async with stage.worker():
-        runs = [await stage.start(name, {"n": 1} if name != "three" else {}) for name in ("one", "two", "three")]
+        runs = [
+            await stage.start(name, {"n": 1} if name != "three" else {}) for name in ("one", "two", "three")
+        ]
         assert [await stage.result(run) for run in runs] == [{"n": 2}, {"n": 3}, {"n": 4}]
         assert await stage.log(runs[2]) == 'reading\n{"n": 4}\n'
