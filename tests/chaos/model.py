@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from tests.chaos.truth import Entry, Hook, Line, Put, Removed, Stalled, Touched
@@ -74,7 +73,8 @@ class Expected:
 
     `runs` maps (rule, key) to how many: 1 wherever the generator is right. `unsure` are paths of which
     eventflow may rightly have seen a part: only their whole content is counted on. `letters` holds
-    (stage, key): the raw text of a broken record, or "rule key" of a failed run. `taken` counts the
+    (stage, key): the raw text of a broken record, or "rule key" of a failed run (stage `task` where it was
+    given up). `taken` counts the
     events and broken records per source, `ends` the last number per partition.
     """
 
@@ -86,11 +86,11 @@ class Expected:
     relays: int = 0
 
 
-def expect(history: Iterable[Entry], given_up: Mapping[RunKey, int] = MappingProxyType({})) -> Expected:
+def expect(history: Iterable[Entry], given_up: Collection[RunKey] = ()) -> Expected:
     """What the history must lead to.
 
-    `given_up` counts the tasks that crashed three times, which ends their run as failed: the driver's
-    own kills can do that, so it is a fact handed in and not predicted.
+    `given_up` are runs with a task that crashed three times, which ends them as failed: the driver's own
+    kills can do that, so it is a fact handed in and not predicted.
     """
     expected = Expected()
     latest: dict[str, str | None] = {}
@@ -110,9 +110,8 @@ def expect(history: Iterable[Entry], given_up: Mapping[RunKey, int] = MappingPro
                 _hook(expected, entry, given_up)
             case Line():
                 _line(expected, entry, given_up)
-    for (rule, key), tasks in given_up.items():
-        expected.letters["run", f"{rule} {key}"] = 1
-        expected.letters["task", f"{rule} {key}"] = tasks
+    for rule, key in given_up:
+        expected.letters["task", f"{rule} {key}"] = 1
     return expected
 
 

@@ -51,14 +51,10 @@ def judge(expected: Expected, seen: Observed) -> list[Violation]:
     return [violation for violation in found if violation.keys]
 
 
-def given_up(seen: Observed) -> Counter[RunKey]:
-    """How many tasks of which runs crashed three times, which ends a run: the kills did that."""
-    runs = {run.id: (run.rule, run.key) for run in seen.runs if run.state == "failed"}
-    return Counter(runs[task.run] for task in seen.tasks if task.run in runs and _crashed_out(task))
-
-
-def _crashed_out(task: TaskSeen) -> bool:
-    return task.crashes >= 3 and task.state == "failed"
+def given_up(seen: Observed) -> set[RunKey]:
+    """Runs that ended because one of their tasks crashed three times: the kills did that."""
+    crashed = {task.run for task in seen.tasks if task.crashes >= 3 and task.state == "failed"}
+    return {(run.rule, run.key) for run in seen.runs if run.id in crashed and run.state == "failed"}
 
 
 def _said(promise: str, keys: Iterable[str]) -> list[Violation]:
