@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eventflow.errors import Problem, RuleSetError
 from eventflow.rulefile.cases import Case, read_cases
 from eventflow.rulefile.connectors import find_connectors
-from eventflow.rulefile.folder import as_given, read_folder, read_tests, set_folder
+from eventflow.rulefile.folder import as_given, file_as_given, read_folder, read_tests, set_folder
 from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What was found. `ruleset` is None where the set does not load; `problems` name files as `path` did."""
+    """What was found. `ruleset` is None where the set does not load; files are named as `path` was."""
 
     ruleset: RuleSet | None
     cases: tuple[Case, ...]
@@ -40,4 +40,8 @@ def examine(path: Path) -> Examined:
         cases = read_cases(read_tests(path), ruleset)
     except RuleSetError as error:
         problems += error.problems
-    return Examined(ruleset, tuple(cases), tuple(as_given(path, problem) for problem in problems))
+    return Examined(
+        ruleset,
+        tuple(replace(case, file=file_as_given(path, case.file)) for case in cases),
+        tuple(as_given(path, problem) for problem in problems),
+    )

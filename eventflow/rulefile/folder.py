@@ -50,9 +50,14 @@ def read_tests(path: Path) -> Mapping[str, bytes]:
     return _read(root, [name for name in beside if (root / name).is_file()])
 
 
+def file_as_given(path: Path, file: str) -> str:
+    """A file of the set at `path` as a person in the current folder would name it."""
+    return str((path if path.is_dir() else path.parent) / file)
+
+
 def as_given(path: Path, problem: Problem) -> Problem:
-    """The problem with its file as a person in the current folder would name it."""
-    return replace(problem, file=str((path if path.is_dir() else path.parent) / problem.file))
+    """The problem with its file named like that."""
+    return replace(problem, file=file_as_given(path, problem.file))
 
 
 def _rule_file_of(path: Path) -> Path:

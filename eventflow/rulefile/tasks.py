@@ -17,6 +17,9 @@ from eventflow.workflow.definition import Retry, Task, TaskKind
 TASK_VARIABLES: Variables = {"params": VarType.map, "tasks": VarType.map, "run": VarType.map}
 """What the holes of a task may read."""
 
+RUN_FIELDS = ("id", "workflow", "rule", "task", "attempt")
+"""What there is below `run`."""
+
 _ARGUMENT = re.compile(r"[^\W\d]\w*")
 
 
@@ -67,6 +70,9 @@ def check_holes(
         for reference in named_below(template, "params"):
             if reference[1] not in params:
                 block.error(mark, unknown("parameter", reference[1], params))
+        for reference in named_below(template, "run"):
+            if reference[1] not in RUN_FIELDS:
+                block.error(mark, unknown("field of run", reference[1], RUN_FIELDS))
         for reference in named_below(template, "tasks"):
             objection = _objection_to(reference, upstream(), tasks)
             if objection is not None:

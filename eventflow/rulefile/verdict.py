@@ -161,6 +161,8 @@ def _missing_fire(
     same = [one for one in others if one.rule == expectation.name]
     if same:
         return lines + [f"  fired instead: {_show_fire(one)}" for one in same]
+    if times := sum(one.rule == expectation.name for one in observed.fired):
+        return [*lines, f"  it fired {'once' if times == 1 else f'{times} times'}, as other lines expect"]
     rule = next(rule for rule in ruleset.rules if rule.name == expectation.name)
     miss = nearest_miss(rule, [taken.event for taken in observed.taken])
     return [*lines, f"  it did not fire: {miss}"]

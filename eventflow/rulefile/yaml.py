@@ -94,10 +94,11 @@ def _events(text: str) -> Iterator[Any]:
 
 def _syntax_error(error: Any, lines: list[str]) -> _Unreadable:
     """libyaml's message at the place that helps: what never ends is shown where it begins."""
+    where, here = Mark(len(lines), len(lines[-1]) + 1), ""
     problem: str = getattr(error, "problem", None) or str(error)
     context: str | None = getattr(error, "context", None)
-    place = getattr(error, "problem_mark", None)
-    begin = getattr(error, "context_mark", None)
+    place: Any = getattr(error, "problem_mark", None)
+    begin: Any = getattr(error, "context_mark", None)
     unfinished = "end of stream" in problem or (place is not None and place.line >= len(lines))
     if begin is not None and unfinished:
         place, begin = begin, None
@@ -105,9 +106,8 @@ def _syntax_error(error: Any, lines: list[str]) -> _Unreadable:
     if context:
         message += f" {context}" + (f" that begins in line {begin.line + 1}" if begin else "")
     if place is not None and place.line < len(lines):
-        where, here = Mark(place.line + 1, place.column + 1), lines[place.line]
-    else:
-        where, here = Mark(len(lines), len(lines[-1]) + 1), ""
+        where = Mark(place.line + 1, place.column + 1)
+        here = lines[where.line - 1]
     return _Unreadable(where, message + _remedy(problem, context or "", here))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -62,6 +63,5 @@ def test_takes_text_as_a_value(hole: str, text: str, value: Any) -> None:
     ],
 )
 def test_says_what_is_wrong_with_a_capture(hole: str, says: str) -> None:
-    with pytest.raises(ValueError, match="^") as raised:
+    with pytest.raises(ValueError, match=re.escape(says)):
         compile_capture(hole)
-    assert says in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -69,9 +70,8 @@ def test_matches_the_whole_path(pattern: str, path: str, captures: Mapping[str, 
     ],
 )
 def test_says_what_is_wrong_with_a_pattern(pattern: str, says: str) -> None:
-    with pytest.raises(ValueError, match="^") as raised:
+    with pytest.raises(ValueError, match=re.escape(says)):
         PathPattern(pattern)
-    assert says in str(raised.value)
 
 
 @pytest.mark.parametrize(
