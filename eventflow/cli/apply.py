@@ -39,10 +39,11 @@ def apply(
     A set that does not load changes nothing and says why, with file:line:column (exit 2).
     """
     from eventflow.cli.session import ask_pool
+    from eventflow.rulefile.folder import as_given
 
     files, wanted = read(path)
     for warning in wanted.warnings:
-        note(str(warning))
+        note(str(as_given(path, warning)))
     if plan:
         ask_pool(lambda pool: _plan(pool, path, files, wanted))
     else:

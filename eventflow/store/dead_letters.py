@@ -162,8 +162,8 @@ async def show(conn: Connection, letter_id: UUID) -> dict[str, Any]:
     return letter
 
 
-# The run's row goes first, here as in `runs.retry_run`: of two letters of one run that two people send in at
-# the same time, the second one sees that the first has settled both.
+# The run's row goes first, here as in `runs.retry_run`: a replay and a retry at the same time wait for each
+# other instead of deadlocking, and the second sees what the first has settled.
 LOCK_RUN: Final[LiteralString] = """
 SELECT FROM run
 WHERE id = (SELECT run_id FROM dead_letter WHERE id = $1)
@@ -214,21 +214,9 @@ WHERE id = $1
 """
 
 
-RESOLVE_SIBLINGS: Final[LiteralString] = """
-UPDATE dead_letter
-SET state = 'replayed', resolved = clock_timestamp()
-WHERE run_id = $2 AND id <> $1 AND state = 'open' AND stage IN ('task', 'run')
-"""
-
-
 async def replayed(conn: Connection, letter: StoredLetter) -> None:
-    """Note the replay, in the transaction that locked the letter and wrote what it became.
-
-    A task that crashed too often leaves a letter of its own beside its run's: one replay answers both.
-    """
+    """Note the replay, in the transaction that locked the letter and wrote what it became."""
     await conn.execute(REPLAYED, letter.id)
-    if letter.run_id is not None:
-        await conn.execute(RESOLVE_SIBLINGS, letter.id, letter.run_id)
 
 
 DISCARD: Final[LiteralString] = """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from eventflow.errors import EventflowError
-from eventflow.event import Broken, decode_json
+from eventflow.event import Broken, decode_json, new_uid
 from eventflow.replay import Replay, ReplayRefused
-from eventflow.store import dead_letters
+from eventflow.store import dead_letters, runs
 from eventflow.store.dead_letters import LetterNotOpen
 from tests.integration.commands.conftest import RULES, Flow, broken, event
 
@@ -155,17 +156,32 @@ async def test_a_rule_set_that_is_replaced_meanwhile_is_read_again(flow: Flow) -
     assert run["revision"] == revision
 
 
-async def test_letters_of_a_task_and_of_its_run_are_one_replay(flow: Flow) -> None:
+async def test_a_run_that_was_retried_meanwhile_is_not_started_a_second_time(flow: Flow) -> None:
     await flow.push(event(1, hit=True))
     await flow.finish_all(fail="first")
     letter = await flow.letter()
-    await flow.fetch(
-        "INSERT INTO dead_letter SELECT (jsonb_populate_record(d, jsonb_build_object("
-        "'id', gen_random_uuid(), 'stage', 'task'))).* FROM dead_letter AS d"
+    (run,) = await flow.fetch("SELECT id FROM run")
+    async with flow.pool.acquire() as conn:
+        assert await runs.retry_run(conn, run["id"])
+    with pytest.raises(LetterNotOpen, match="replayed"):
+        await flow.replay(letter)
+    assert await flow.count("run") == 1
+
+
+async def test_a_run_that_no_rule_started_is_started_again_with_its_parameters(flow: Flow) -> None:
+    now = datetime.now(UTC)
+    by_hand = runs.NewRun(
+        new_uid(), "load", flow.revisions.current.revision, b'{"n":9}', ("first",), created=now, due=now
     )
-    await flow.replay(letter)
-    assert await flow.count("dead_letter WHERE state = 'open'") == 0
-    assert await flow.count("run WHERE state = 'running'") == 1
+    async with flow.pool.acquire() as conn:
+        await runs.start_runs(conn, [by_hand])
+    await flow.finish_all(fail="first")
+    assert (await flow.replay(await flow.letter())).kind == "run"
+    rows = await flow.fetch("SELECT state, params FROM run ORDER BY state")
+    assert [(r["state"], bytes(r["params"])) for r in rows] == [
+        ("failed", b'{"n":9}'),
+        ("running", b'{"n":9}'),
+    ]
 
 
 async def test_a_replay_that_fails_half_way_leaves_nothing_behind(
