@@ -362,7 +362,7 @@ def an_executable_for(as_user: dict[str, object]) -> str | None:
 @ROOT_ONLY
 def test_an_ordinary_user_and_then_root_use_one_folder() -> None:
     nobody = account._nobody()
-    as_user = {
+    as_user: dict[str, object] = {
         "user": nobody.uid,
         "group": nobody.gid,
         "extra_groups": [],
