@@ -11,9 +11,9 @@ from enum import IntEnum
 from itertools import chain
 from typing import Any, Final, NamedTuple, cast
 
-from eventflow.event import JSON
+from eventflow.glob import Glob
 from eventflow.matching.conditions import AllOf, AnyElement, AnyOf, Compare, Condition
-from eventflow.matching.operators import Operator
+from eventflow.matching.operators import Operator, hash_key
 
 MAX_KEYS: Final = 1_000
 """Keys of one anchor. A rule that lists more values is filed under something else, or always looked at."""
@@ -46,11 +46,6 @@ class Anchor(NamedTuple):
     keys: tuple[Key, ...]
     condition: Condition
     exact: bool
-
-
-def hash_key(value: JSON) -> Any:
-    """A dictionary key under which equal means what `eq` means: true and 1 apart, 1 and 1.0 together."""
-    return (value,) if value.__class__ is bool else value
 
 
 def anchors(conditions: Sequence[Condition]) -> Iterator[Anchor]:
@@ -121,8 +116,7 @@ def _contains(operator: Operator) -> Iterator[_Offer]:
 
 
 def _glob(operator: Operator) -> Iterator[_Offer]:
-    glob = operator.glob
-    assert glob is not None
+    glob: Glob = operator.given
     if glob.literal:
         yield Kind.equal, [glob.prefix]
     else:

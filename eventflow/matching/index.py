@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from eventflow.event import EVENTFLOW_SOURCE, Event
@@ -21,7 +22,9 @@ from eventflow.matching.tables import Entry, Found, Probe, always, table
 
 _MAX_GROUPS_OF_RULE: Final = 256
 _MAX_REMEMBERED: Final = 10_000
-_WORTH_A_TABLE: Final = 2
+_WORTH_A_TABLE: Final = 3
+_HANDFUL: Final = 4
+_ORDER: Final = itemgetter(0)
 _TYPE_PATH: Final = ("type",)
 
 _GroupKey = tuple[str | None, str | None]
@@ -57,9 +60,9 @@ class Matcher:
         for probe in probes:
             probe(event, found)
         if len(found) > 1:
-            # A rule may be filed under several keys that one event has.
-            return [rule for _, rule in sorted(dict(found).items())]
-        return [rule for _, rule in found]
+            # A rule may be filed under several keys that one event has; no two have the same order.
+            return list({entry[0]: entry[1] for entry in sorted(found, key=_ORDER)}.values())
+        return [found[0][1]] if found else []
 
     def wants(self, event_type: str) -> bool:
         """Whether some rule may take an event of eventflow's own of this type."""
@@ -116,10 +119,10 @@ def _build(filed: Sequence[_Filed]) -> Iterable[Probe]:
     rest: list[Entry] = []
     for one, anchor in zip(filed, choices, strict=True):
         if anchor is None or min(sizes[place] for place in _places(anchor)) < _WORTH_A_TABLE:
-            rest.append((one.order, compile_check(one.conditions), one.rule))
+            rest.append(_entry(one, one.conditions))
             continue
         left = [each for each in one.conditions if not (anchor.exact and each is anchor.condition)]
-        entry = (one.order, compile_check(left), one.rule)
+        entry = _entry(one, left)
         for key in anchor.keys:
             tables[key.kind, key.path][key.text].append(entry)
     for (kind, path), leaves in tables.items():
@@ -128,13 +131,21 @@ def _build(filed: Sequence[_Filed]) -> Iterable[Probe]:
         yield always(tuple(rest))
 
 
+def _entry(filed: _Filed, left: Sequence[Condition]) -> Entry:
+    check, arguments = compile_check(left) or (None, ())
+    return filed.order, filed.rule, check, arguments
+
+
 def _places(anchor: Anchor) -> set[tuple[Kind, tuple[str, ...]]]:
     return {(key.kind, key.path) for key in anchor.keys}
 
 
 def _width(anchor: Anchor, crowd: Counter[Key]) -> tuple[int, int]:
-    """How many rules share the anchor's keys: the fewer, the better it tells rules apart."""
-    return sum(crowd[key] for key in anchor.keys), anchor.keys[0].kind
+    """How many rules share the anchor's keys: the fewer, the better it tells rules apart.
+
+    A handful is as good as one, so that rules gather in few tables: each costs every event a probe.
+    """
+    return max(_HANDFUL, sum(crowd[key] for key in anchor.keys)), anchor.keys[0].kind
 
 
 def _may_take(rule: Rule, event_type: str) -> bool:

@@ -10,21 +10,52 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, cast
 
 from eventflow.event import JSON
-from eventflow.glob import Glob, GlobError, compile_glob
+from eventflow.glob import GlobError, compile_glob
 
 # The extra `regex`; absent, a rule that uses it does not load.
 re2: Any = import_module("re2") if find_spec("re2") else None
 
-Test = Callable[[Any], bool]
-
 _RE2_MEMORY: Final = 8 * 1024 * 1024
 NUMBERS: Final = (int, float)
+
+EXPRESSIONS: Final[Mapping[str, str]] = {
+    "identical": "v is a",
+    "text": "v == a",
+    "number": "v == a and v.__class__ is not bool",
+    "one_of": "v.__class__ is not dict and ((v,) if v.__class__ is bool else v) in a",
+    "prefix": "v.__class__ is str and v.startswith(a)",
+    "suffix": "v.__class__ is str and v.endswith(a)",
+    "contains": "v.__class__ is str and a in v",
+    "folded": "v.__class__ is str and v.casefold() == a",
+    "glob": "v.__class__ is str and a.search(v)",
+    "predicate": "v.__class__ is str and a(v)",
+    "gt": "(v.__class__ is int or v.__class__ is float) and v > a",
+    "gte": "(v.__class__ is int or v.__class__ is float) and v >= a",
+    "lt": "(v.__class__ is int or v.__class__ is float) and v < a",
+    "lte": "(v.__class__ is int or v.__class__ is float) and v <= a",
+    "between": "(v.__class__ is int or v.__class__ is float) and a[0] <= v < a[1]",
+    "not": "not a.test(v)",
+    "exists": "True",
+}
+"""What each kind of test asks of `v`, a value that is there and is no array, with the argument `a`.
+
+Written once as Python: here they become functions, in `checks` parts of larger ones. No text of a rule
+ever gets into them.
+"""
+
+
+def _function(expression: str) -> Callable[[Any, Any], Any]:
+    return eval(f"lambda v, a: {expression}")  # noqa: S307 - of the constants above
+
+
+_TESTS: Final = {kind: _function(expression) for kind, expression in EXPRESSIONS.items()}
 
 
 class OperatorError(ValueError):
@@ -39,33 +70,29 @@ class OperatorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`argument` is as written. `test(value)` is for one value that is there and is no array.
+    """`argument` is as written; `kind` names the expression and `given` is its `a`.
 
-    `exists` is no question about a value: its `test` is true and the condition looks at `argument`.
-    `about` names the type of the values it may hold for; "any" where it is about all.
+    `exists` is no question about a value: its test is true and the condition looks at `argument`.
     """
 
     name: str
     argument: JSON
-    about: str
-    test: Test = field(repr=False, compare=False)
-    glob: Glob | None = field(default=None, repr=False, compare=False)
-    inner: Operator | None = None
+    kind: str
+    given: Any = field(repr=False, compare=False)
+
+    def test(self, value: JSON) -> bool:
+        """Whether it holds for a value that is there and is no array."""
+        return bool(_TESTS[self.kind](value, self.given))
 
 
 def compile_operator(name: str, argument: JSON) -> Operator:
     """Raises `OperatorError`."""
     compiler = _COMPILERS.get(name)
     if compiler is None:
-        near = get_close_matches(name, _COMPILERS, n=1)
+        near = [_ELSEWHERE[name]] if name in _ELSEWHERE else get_close_matches(name, _COMPILERS, n=1)
         meant = f"did you mean {near[0]!r}?" if near else f"there are {' '.join(_COMPILERS)}"
         raise OperatorError(f"unknown operator {name!r}; {meant}", on_key=True)
     return compiler(name, argument)
-
-
-def fits(operator: Operator, value: JSON) -> bool:
-    """Whether the operator is about values of this type."""
-    return operator.about in ("any", type_name(value))
 
 
 def type_name(value: JSON) -> str:
@@ -85,35 +112,20 @@ def type_name(value: JSON) -> str:
             return "map"
 
 
-def equals(value: JSON, wanted: JSON) -> bool:
-    """Strict equality of scalars; numbers compare by value, exactly, whatever their size."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    return value == wanted
+def hash_key(value: JSON) -> Any:
+    """A key under which equal means what `eq` means: true and 1 apart, 1 and 1.0 together."""
+    return (value,) if value.__class__ is bool else value
 
 
 def _eq(name: str, argument: JSON) -> Operator:
     scalar = _scalar(name, argument)
     if isinstance(scalar, bool) or scalar is None:
-        return Operator(name, argument, "any", lambda value: value is scalar)
-    if isinstance(scalar, str):
-        return Operator(name, argument, "any", lambda value: value == scalar)
-    return Operator(name, argument, "any", lambda value: value == scalar and value.__class__ is not bool)
+        return Operator(name, argument, "identical", scalar)
+    return Operator(name, argument, "text" if isinstance(scalar, str) else "number", scalar)
 
 
 def _in(name: str, argument: JSON) -> Operator:
-    scalars = _scalars(name, argument)
-    wanted = frozenset(_hashed(scalar) for scalar in scalars)
-
-    def test(value: Any) -> bool:
-        return not isinstance(value, dict) and _hashed(value) in wanted
-
-    return Operator(name, argument, "any", test)
-
-
-def _hashed(scalar: Any) -> Any:
-    """A key that keeps true and 1 apart, which Python holds for equal."""
-    return (scalar,) if scalar.__class__ is bool else scalar
+    return Operator(name, argument, "one_of", frozenset(hash_key(one) for one in _scalars(name, argument)))
 
 
 def _not(name: str, argument: JSON) -> Operator:
@@ -123,8 +135,7 @@ def _not(name: str, argument: JSON) -> Operator:
         inner = _in(name, argument)
     else:
         inner = _eq(name, argument)
-    test = inner.test
-    return Operator(name, argument, "any", lambda value: not test(value), inner=inner)
+    return Operator(name, argument, "not", inner)
 
 
 def _negated(argument: Mapping[str, Any]) -> Operator:
@@ -141,37 +152,19 @@ def _negated(argument: Mapping[str, Any]) -> Operator:
         raise OperatorError(error.message, name, *error.path, on_key=error.on_key) from error
 
 
-def _prefix(name: str, argument: JSON) -> Operator:
-    text = _text(name, argument)
-    return Operator(name, argument, "string", lambda value: value.__class__ is str and value.startswith(text))
-
-
-def _suffix(name: str, argument: JSON) -> Operator:
-    text = _text(name, argument)
-    return Operator(name, argument, "string", lambda value: value.__class__ is str and value.endswith(text))
-
-
-def _contains(name: str, argument: JSON) -> Operator:
-    text = _text(name, argument)
-    return Operator(name, argument, "string", lambda value: value.__class__ is str and text in value)
+def _part(name: str, argument: JSON) -> Operator:
+    return Operator(name, argument, name, _text(name, argument))
 
 
 def _ieq(name: str, argument: JSON) -> Operator:
-    folded = _text(name, argument).casefold()
-    return Operator(
-        name, argument, "string", lambda value: value.__class__ is str and value.casefold() == folded
-    )
+    return Operator(name, argument, "folded", _text(name, argument).casefold())
 
 
 def _glob(name: str, argument: JSON) -> Operator:
     try:
-        glob = compile_glob(_text(name, argument))
+        return Operator(name, argument, "glob", compile_glob(_text(name, argument)))
     except GlobError as error:
         raise OperatorError(str(error)) from error
-    match = glob.match
-    return Operator(
-        name, argument, "string", lambda value: value.__class__ is str and match(value), glob=glob
-    )
 
 
 def _regex(name: str, argument: JSON) -> Operator:
@@ -183,12 +176,9 @@ def _regex(name: str, argument: JSON) -> Operator:
     options.max_mem = _RE2_MEMORY
     options.log_errors = False
     try:
-        search: Callable[[str], object] = re2.compile(text, options).search
+        return Operator(name, argument, "predicate", re2.compile(text, options).search)
     except re2.error as error:
         raise OperatorError(f"not a regular expression of RE2: {_re2_message(error)}") from error
-    return Operator(
-        name, argument, "string", lambda value: value.__class__ is str and search(value) is not None
-    )
 
 
 def _re2_message(error: Exception) -> str:
@@ -197,14 +187,7 @@ def _re2_message(error: Exception) -> str:
 
 
 def _order(name: str, argument: JSON) -> Operator:
-    limit = _number(name, argument)
-    tests: dict[str, Test] = {
-        "gt": lambda value: value > limit,
-        "gte": lambda value: value >= limit,
-        "lt": lambda value: value < limit,
-        "lte": lambda value: value <= limit,
-    }
-    return Operator(name, argument, "number", _for_numbers(tests[name]))
+    return Operator(name, argument, name, _number(name, argument))
 
 
 def _between(name: str, argument: JSON) -> Operator:
@@ -213,11 +196,7 @@ def _between(name: str, argument: JSON) -> Operator:
     low, high = (_number(name, bound, at) for at, bound in enumerate(cast(list[Any], argument)))
     if low >= high:
         raise OperatorError(f"between [{low}, {high}] holds for nothing: lo must be below hi")
-    return Operator(name, argument, "number", _for_numbers(lambda value: low <= value < high))
-
-
-def _for_numbers(test: Test) -> Test:
-    return lambda value: (value.__class__ is int or value.__class__ is float) and test(value)
+    return Operator(name, argument, "between", (low, high))
 
 
 def _cidr(name: str, argument: JSON) -> Operator:
@@ -225,9 +204,7 @@ def _cidr(name: str, argument: JSON) -> Operator:
     if not listed:
         raise OperatorError("cidr needs at least one network")
     networks = [_network(item, at, listed=listed is argument) for at, item in enumerate(listed)]
-    return Operator(
-        name, argument, "string", lambda value: value.__class__ is str and _within(value, networks)
-    )
+    return Operator(name, argument, "predicate", partial(_within, networks))
 
 
 def _network(text: Any, at: int, *, listed: bool) -> IPv4Network | IPv6Network:
@@ -240,7 +217,7 @@ def _network(text: Any, at: int, *, listed: bool) -> IPv4Network | IPv6Network:
         raise OperatorError(f"cidr: {error}", *path) from error
 
 
-def _within(text: str, networks: list[IPv4Network | IPv6Network]) -> bool:
+def _within(networks: list[IPv4Network | IPv6Network], text: str) -> bool:
     """An IPv4 address written as IPv6 is not in an IPv4 network; leading zeros are no address."""
     try:
         address = ip_address(text)
@@ -252,7 +229,7 @@ def _within(text: str, networks: list[IPv4Network | IPv6Network]) -> bool:
 def _exists(name: str, argument: JSON) -> Operator:
     if not isinstance(argument, bool):
         raise OperatorError("exists takes true or false")
-    return Operator(name, argument, "any", lambda value: True)
+    return Operator(name, argument, "exists", argument)
 
 
 def _scalar(name: str, argument: JSON, *path: int) -> JSON:
@@ -294,9 +271,9 @@ _COMPILERS: Final[Mapping[str, Callable[[str, JSON], Operator]]] = {
     "eq": _eq,
     "in": _in,
     "not": _not,
-    "prefix": _prefix,
-    "suffix": _suffix,
-    "contains": _contains,
+    "prefix": _part,
+    "suffix": _part,
+    "contains": _part,
     "glob": _glob,
     "regex": _regex,
     "ieq": _ieq,
@@ -308,3 +285,12 @@ _COMPILERS: Final[Mapping[str, Callable[[str, JSON], Operator]]] = {
     "cidr": _cidr,
     "exists": _exists,
 }
+
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "=": "eq", "==": "eq", "equal": "eq", "equals": "eq", "is": "eq", "ne": "not", "neq": "not", "!=": "not",
+    "anything-but": "not", ">": "gt", ">=": "gte", "ge": "gte", "<": "lt", "<=": "lte", "le": "lte",
+    "startsWith": "prefix", "starts_with": "prefix", "endsWith": "suffix", "ends_with": "suffix",
+    "matches": "regex", "like": "glob", "wildcard": "glob", "range": "between", "iequals": "ieq",
+    "equals-ignore-case": "ieq", "any_of": "in", "one_of": "in", "present": "exists", "includes": "contains",
+}  # fmt: skip
+"""What other tools call our operators."""

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from eventflow.event import JSON, Event
-from eventflow.matching.anchors import Kind, hash_key
-from eventflow.matching.checks import FORKED, Check, reader
+from eventflow.matching.anchors import Kind
+from eventflow.matching.checks import FORKED, Arguments, Check, Reader, Segments, reader
+from eventflow.matching.operators import hash_key
 from eventflow.matching.path import MISSING, Path, elements, reach
 from eventflow.matching.rule import Rule
 
-Entry = tuple[int, Check | None, Rule]
-"""The rule's place in the rule set, what the anchor leaves to be checked, and the rule."""
+Entry = tuple[int, Rule, Check | None, Arguments]
+"""The rule's place in the rule set, the rule, and what the anchor leaves to be checked."""
 
 Leaf = tuple[Entry, ...]
-Found = list[tuple[int, Rule]]
+Found = list[Entry]
 Probe = Callable[[Event, Found], None]
 _Lookup = Callable[[Any], Iterable[Leaf]]
 
@@ -35,19 +36,57 @@ def always(leaf: Leaf) -> Probe:
     return probe
 
 
-def table(kind: Kind, segments: tuple[str, ...], leaves: Mapping[Any, Leaf]) -> Probe:
+def table(kind: Kind, segments: Segments, leaves: Mapping[Any, Leaf]) -> Probe:
     """A probe for rules filed by `Key.text`."""
     path = Path(".".join(segments), segments)
-    read, lookup = reader(path), _LOOKUPS[kind](leaves)
+    lookup = _LOOKUPS[kind](leaves)
+
+    def forked(event: Event, found: Found) -> None:
+        for one in _elements(event, path):
+            for leaf in lookup(one):
+                _check(leaf, event, found)
+
+    if kind is Kind.equal:
+        return _equal_probe(reader(segments), leaves, forked)
+    if kind is Kind.segment:
+        return _segment_probe(reader(segments), leaves, forked)
+    read = reader(segments)
 
     def probe(event: Event, found: Found) -> None:
         value = read(event)
-        if value is MISSING:
-            return
-        values = _elements(event, path) if value is FORKED else (value,)
-        for one in values:
-            for leaf in lookup(one):
+        if value is FORKED:
+            forked(event, found)
+        elif value is not MISSING:
+            for leaf in lookup(value):
                 _check(leaf, event, found)
+
+    return probe
+
+
+def _equal_probe(read: Reader, leaves: Mapping[Any, Leaf], forked: Probe) -> Probe:
+    """The same, without a lookup between: this and the next are where the time goes."""
+
+    def probe(event: Event, found: Found) -> None:
+        value: Any = read(event)
+        if value is FORKED:
+            forked(event, found)
+        elif value.__class__ is not dict:
+            leaf = leaves.get(value if value.__class__ is str else hash_key(value))
+            if leaf is not None:
+                _check(leaf, event, found)
+
+    return probe
+
+
+def _segment_probe(read: Reader, leaves: Mapping[str, Leaf], forked: Probe) -> Probe:
+    def probe(event: Event, found: Found) -> None:
+        value: Any = read(event)
+        if value.__class__ is str:
+            for segment in value.split("/"):
+                if segment in leaves:
+                    _check(leaves[segment], event, found)
+        elif value is FORKED:
+            forked(event, found)
 
     return probe
 
@@ -57,9 +96,10 @@ def _elements(event: Event, path: Path) -> Iterable[JSON]:
 
 
 def _check(leaf: Leaf, event: Event, found: Found) -> None:
-    for order, check, rule in leaf:
-        if check is None or check(event):
-            found.append((order, rule))
+    for entry in leaf:
+        _, _, check, arguments = entry
+        if check is None or check(event, arguments):
+            found.append(entry)
 
 
 def _equal(leaves: Mapping[Any, Leaf]) -> _Lookup:
