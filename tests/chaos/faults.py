@@ -27,6 +27,7 @@ class Kind(StrEnum):
     stall_both = "stall-both"
     cut = "cut"
     end_backends = "end-backends"
+    apply = "apply"
 
 
 class Moment(StrEnum):
@@ -50,12 +51,12 @@ class Moment(StrEnum):
 LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both})
 """Longer than a lease: whoever is hit has lost what it held, and does not know it."""
 
-UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both})
+UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply})
 """These strike at once, not at a moment of the wire."""
 
 DEATHS: Final[Mapping[Kind, float]] = {
     Kind.kill_serve: 7, Kind.kill_task: 5, Kind.kill_postgres: 4, Kind.stop_serve: 4, Kind.stall_link: 4,
-    Kind.stall_both: 1, Kind.end_serve: 1,
+    Kind.stall_both: 1, Kind.end_serve: 1, Kind.apply: 2,
 }  # fmt: skip
 CUTS: Final[Mapping[Kind, float]] = {Kind.cut: 12, Kind.end_backends: 1}
 

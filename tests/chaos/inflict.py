@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from random import Random
 from typing import Any, Final, LiteralString
@@ -20,17 +20,23 @@ PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
 
 
+Apply = Callable[[], Awaitable[tuple[int, str]]]
+"""Applies the rules as a new revision: exit code and output of the command."""
+
+
 class Inflictor:
     """The faults of one run. `inflicted` are those that struck, `holds` says who could not be reached when.
 
     `wrong` collects what a node did that it must not do by itself.
     """
 
-    def __init__(self, seed: int, nodes: list[Node], postgres: Postgres, database: Database) -> None:
+    def __init__(
+        self, seed: int, nodes: list[Node], postgres: Postgres, database: Database, apply: Apply
+    ) -> None:
         self.inflicted: list[Fault] = []
         self.holds: list[Hold] = []
         self.wrong: list[str] = []
-        self._nodes, self._postgres, self._database = nodes, postgres, database
+        self._nodes, self._postgres, self._database, self._apply = nodes, postgres, database, apply
         self._random = Random(f"{seed}:victims")
         self._postgres_lock = asyncio.Lock()
 
@@ -104,6 +110,8 @@ class Inflictor:
                 _let_go(trap, deliver=False)
             case Kind.end_backends:
                 await self._database.ask(self._end_backends)
+            case Kind.apply:
+                await self._apply_again()
 
     async def _kill_serve(self, fault: Fault, node: Node, trap: Trap | None) -> None:
         with node.taken():
@@ -123,11 +131,20 @@ class Inflictor:
 
     async def _end_serve(self, node: Node) -> None:
         with node.taken(), self._hold(node.pid):
-            outages = len(self.holds)
+            began = time.time()
             code = await node.drain(20)
-            if code != 0 and not any(hold.process == 0 for hold in self.holds[outages:]):
+            if code != 0 and not self._postgres_was_away(began):
                 self.wrong.append(f"node {node.number} exited with {code} after SIGTERM")
             node.start()
+
+    async def _apply_again(self) -> None:
+        began = time.time()
+        code, output = await self._apply()
+        if code != 0 and not self._postgres_was_away(began):
+            self.wrong.append(f"eventflow apply exited with {code}: {output[-300:]}")
+
+    def _postgres_was_away(self, since: float) -> bool:
+        return self._postgres_lock.locked() or any(h.process == 0 and h.ended >= since for h in self.holds)
 
     async def _stall(self, nodes: list[Node], fault: Fault, trap: Trap | None) -> None:
         for node in nodes:

@@ -74,8 +74,7 @@ class Expected:
     `runs` maps (rule, key) to how many: 1 wherever the generator is right. `unsure` are paths of which
     eventflow may rightly have seen a part: only their whole content is counted on. `letters` holds
     (stage, key): the raw text of a broken record, or "rule key" of a failed run (stage `task` where it was
-    given up). `taken` counts the
-    events and broken records per source, `ends` the last number per partition.
+    given up). `taken` counts the events and broken records per source, `ends` the last number per partition.
     """
 
     runs: Counter[RunKey] = field(default_factory=Counter[RunKey])

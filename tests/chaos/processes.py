@@ -260,3 +260,13 @@ class Node:
 def eventflow_command(*arguments: str) -> list[str]:
     """The `eventflow` command with this interpreter, whatever PYTHONPATH puts first."""
     return [sys.executable, "-c", "from eventflow.cli.main import main; main()", *arguments]
+
+
+async def eventflow(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    """Run an `eventflow` command to its end: its exit code, and all it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *eventflow_command(*arguments), env=dict(environment),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    return await process.wait(), output.decode(errors="replace")

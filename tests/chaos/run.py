@@ -24,7 +24,7 @@ from tests.chaos.model import Expected, expect
 from tests.chaos.mutants import REPOSITORY, plant
 from tests.chaos.observe import Database, Watch
 from tests.chaos.oracle import Violation, given_up, judge
-from tests.chaos.processes import CannotRun, Node, Postgres, command_line, eventflow_command, kill
+from tests.chaos.processes import CannotRun, Node, Postgres, command_line, eventflow, kill
 from tests.chaos.seen import Observed
 from tests.chaos.sender import SECRET, Sender
 from tests.chaos.sink import Sink
@@ -65,7 +65,7 @@ class KillRun:
             Node(number, port, folder, self._environment, link)
             for number, (port, link) in enumerate(zip(ports, self._links, strict=True))
         ]
-        self._inflictor = Inflictor(seed, self._nodes, self._postgres, self._database)
+        self._inflictor = Inflictor(seed, self._nodes, self._postgres, self._database, self._apply)
         self._watch = Watch()
 
     def _settings(self, mutant: str | None) -> Mapping[str, str]:
@@ -107,8 +107,8 @@ class KillRun:
         self._postgres.create()
         self._postgres.start()
         await self._postgres.ready()
-        await _eventflow(self._environment, "db", "migrate")
-        await _eventflow(self._environment, "apply", str(self._folder / "rules"))
+        await _must(self._environment, "db", "migrate")
+        await _must(self._environment, "apply", str(self._folder / "rules"))
         for node in self._nodes:
             await node.link.start()
             node.start()
@@ -118,6 +118,12 @@ class KillRun:
                 raise CannotRun(f"eventflow serve does not get ready; see {self._folder}/node-*.log")
             await asyncio.sleep(0.1)
             await asyncio.gather(*(node.look() for node in self._nodes))
+
+    async def _apply(self) -> tuple[int, str]:
+        """Apply the same rules as a new revision."""
+        with (self._folder / "rules" / "chaos.yaml").open("a") as file:
+            file.write("# applied once more\n")
+        return await eventflow(self._environment, "apply", str(self._folder / "rules"))
 
     # ------------------------------------------------------------------ loops beside the load
 
@@ -212,15 +218,10 @@ class KillRun:
         self._postgres.stop()
 
 
-async def _eventflow(environment: Mapping[str, str], *arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *eventflow_command(*arguments), env=dict(environment),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    if process.returncode != 0:
-        command = " ".join(arguments)
-        raise CannotRun(f"eventflow {command} exited with {process.returncode}:\n{output.decode()}")
+async def _must(environment: Mapping[str, str], *arguments: str) -> None:
+    code, output = await eventflow(environment, *arguments)
+    if code != 0:
+        raise CannotRun(f"eventflow {' '.join(arguments)} exited with {code}:\n{output}")
 
 
 def _free_ports(count: int) -> list[int]:
