@@ -13,16 +13,15 @@ import structlog
 
 from eventflow.store import nodes, retention
 from eventflow.store.partitions import DAYS_AHEAD, ensure_event_partitions
-from eventflow.store.pool import Pool
+from eventflow.store.pool import Connection, Pool
 
 log = structlog.get_logger()
 
 HOURLY: Final = timedelta(hours=1)
-LONGEST_STEP: Final = timedelta(seconds=10)
 
 
 class Maintenance:
-    """Looks for dead nodes a few times per lease, and does the slow work once an hour."""
+    """Ends what dead nodes left behind, once a lease; does the slow work once an hour."""
 
     def __init__(self, pool: Pool, lease: timedelta, keep: timedelta) -> None:
         self._pool = pool
@@ -32,21 +31,19 @@ class Maintenance:
 
     async def run(self) -> None:
         """Go round for ever. Raises what Postgres raises; called again it goes on."""
-        pause = min(self._lease / 4, LONGEST_STEP).total_seconds()
         while True:
             async with self._pool.acquire() as conn:
                 await nodes.forget_dead(conn, self._lease)
-            if datetime.now(UTC) >= self._next_slow:
-                await self._slow()
-                self._next_slow = datetime.now(UTC) + HOURLY
-            await asyncio.sleep(pause)
+                if datetime.now(UTC) >= self._next_slow:
+                    await self._slow(conn)
+                    self._next_slow = datetime.now(UTC) + HOURLY
+            await asyncio.sleep(self._lease.total_seconds())
 
-    async def _slow(self) -> None:
-        async with self._pool.acquire() as conn:
-            before = await retention.cutoff(conn, self._keep)
-            today: date = (before + self._keep).astimezone(UTC).date()
-            await ensure_event_partitions(conn, today, DAYS_AHEAD + 1)
-            for name in await retention.expire_days(conn, before.astimezone(UTC).date()):
-                log.info("day_expired", partition=name)
-            await retention.expire_runs(conn, before)
-            await retention.expire_keys(conn)
+    async def _slow(self, conn: Connection) -> None:
+        before = await retention.cutoff(conn, self._keep)
+        today: date = (before + self._keep).astimezone(UTC).date()
+        await ensure_event_partitions(conn, today, DAYS_AHEAD + 1)
+        for name in await retention.expire_days(conn, before.astimezone(UTC).date()):
+            log.info("day_expired", partition=name)
+        await retention.expire_runs(conn, before)
+        await retention.expire_keys(conn)

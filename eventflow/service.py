@@ -127,7 +127,15 @@ class Service:
             lease=settings.lease,
             wake=self._signals.event(Signal.tasks),
             wanted=self._wanted,
-            announce=lambda: self._signals.send(Signal.outbox),
+            announce=self._announce,
+        )
+        self._rescuer = Rescuer(
+            pool,
+            settings.lease,
+            self._revisions.workflow,
+            self._wanted,
+            tasks_ready=lambda: self._signals.send(Signal.tasks),
+            announce=self._announce,
         )
         self._rescuer = Rescuer(
             pool,
@@ -142,6 +150,9 @@ class Service:
     def _wanted(self, event_type: str) -> bool:
         """Does any rule ask for this type of our own events? If none does, a run's end only counts."""
         return self._revisions.current.wants(event_type)
+
+    def _announce(self) -> None:
+        self._signals.send(Signal.outbox)
 
     async def run(self, path: Path | None, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain within the grace period."""
