@@ -6,7 +6,7 @@ body (413 while reading), signature (401). Then its record waits for the commit:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import ClassVar
 
 import structlog
@@ -64,7 +64,7 @@ class WebhookSource:
         """One; requests have no order."""
         return (PARTITION,)
 
-    async def batches(self, partition: str, cursor: JSON) -> AsyncIterator[Batch]:
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """Whatever waits, up to 1,000 requests at a time. `cursor` is None and stays so."""
         try:
             while True:
