@@ -116,27 +116,27 @@ def ended() -> Callable[[], bool]:
     def look() -> bool:
         found = runs()
         for run in found:
-            if run["state"] != "running" and run["id"] not in shown:
-                shown.add(run["id"])
-                say(f"  run {run['id'][-12:]} of {subject(run)}: {run['state']}")
+            if run["state"] != "running" and run["run_id"] not in shown:
+                shown.add(run["run_id"])
+                say(f"  run {run['run_id'][-12:]} of {subject(run)}: {run['state']}")
         return len(found) >= len(EXPECTED) and all(run["state"] != "running" for run in found)
 
     return look
 
 
 def subject(run: dict[str, Any]) -> str:
-    return Path(run["params"]["path"]).name
+    return str(run["event"])
 
 
 def report(found: list[dict[str, Any]]) -> bool:
     """Print each run with its file, duration and result; True where they are what was expected."""
     say(f"\n{'file':22} {'run':14} {'state':10} {'seconds':>8}  result")
     for run in sorted(found, key=subject):
-        details = ask("runs", "show", run["id"])
+        details = ask("runs", "show", run["run_id"])
         result = run["error"] or next(
             (task["result"] for task in details["tasks"] if task["task"] == "convert"), None
         )
-        say(f"{subject(run):22} {run['id'][-12:]:14} {run['state']:10} {run['duration']:8.2f}  {shorten(result)}")
+        say(f"{subject(run):22} {run['run_id'][-12:]:14} {run['state']:10} {run['duration']:8.2f}  {shorten(result)}")
     states = {name: [run["state"] for run in found if subject(run) == name] for name in EXPECTED}
     return states == {name: [state] for name, state in EXPECTED.items()} and len(found) == len(EXPECTED)
 
@@ -152,7 +152,7 @@ def main() -> int:
     LANDING.mkdir(parents=True, exist_ok=True)
     say(f"eventflow demo; all its data is in {HOME}\nstarting eventflow on an embedded Postgres ...")
     with serving():
-        before = {run["id"] for run in runs()} if again else set[str]()
+        before = {run["run_id"] for run in runs()} if again else set[str]()
         say(f"dropping files into {LANDING}")
         drop_cut_off("airports.csv")
         drop_twice("stocks.csv")
@@ -161,7 +161,7 @@ def main() -> int:
         wait_for("all runs to end", ended())
         time.sleep(3)  # nothing more may come: longer than the quiet time and a look at the folder
         found = runs()
-        new = {run["id"] for run in found} - before
+        new = {run["run_id"] for run in found} - before
         correct = report(found)
         letters = ask("dlq")
         for letter in letters:
