@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from eventflow.event import EVENTFLOW_SOURCE, Event
@@ -24,7 +23,6 @@ _MAX_GROUPS_OF_RULE: Final = 256
 _MAX_REMEMBERED: Final = 10_000
 _WORTH_A_TABLE: Final = 3
 _HANDFUL: Final = 4
-_ORDER: Final = itemgetter(0)
 _TYPE_PATH: Final = ("type",)
 
 _GroupKey = tuple[str | None, str | None]
@@ -59,10 +57,9 @@ class Matcher:
         found: Found = []
         for probe in probes:
             probe(event, found)
-        if len(found) > 1:
-            # A rule may be filed under several keys that one event has; no two have the same order.
-            return list({entry[0]: entry[1] for entry in sorted(found, key=_ORDER)}.values())
-        return [found[0][1]] if found else []
+        if len(found) < 2:
+            return [found[0][1]] if found else []
+        return _in_order(found)
 
     def wants(self, event_type: str) -> bool:
         """Whether some rule may take an event of eventflow's own of this type."""
@@ -96,6 +93,17 @@ class Matcher:
         if key not in self._probes:
             self._probes[key] = tuple(_build(self._groups[key]))
         return self._probes[key]
+
+
+def _in_order(found: Found) -> list[Rule]:
+    """In file order, each once: a rule may be filed under several keys that one event has."""
+    found.sort()
+    last, rules = None, list[Rule]()
+    for entry in found:
+        if entry is not last:
+            rules.append(entry[1])
+            last = entry
+    return rules
 
 
 def _types(conditions: tuple[Condition, ...]) -> tuple[tuple[str, ...] | None, tuple[Condition, ...]]:

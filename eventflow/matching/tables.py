@@ -64,7 +64,7 @@ def table(kind: Kind, segments: Segments, leaves: Mapping[Any, Leaf]) -> Probe:
 
 
 def _equal_probe(read: Reader, leaves: Mapping[Any, Leaf], forked: Probe) -> Probe:
-    """The same, without a lookup between: this and the next are where the time goes."""
+    """The same without calls in between: nearly all of the time goes into this one and the next."""
 
     def probe(event: Event, found: Found) -> None:
         value: Any = read(event)
@@ -73,7 +73,10 @@ def _equal_probe(read: Reader, leaves: Mapping[Any, Leaf], forked: Probe) -> Pro
         elif value.__class__ is not dict:
             leaf = leaves.get(value if value.__class__ is str else hash_key(value))
             if leaf is not None:
-                _check(leaf, event, found)
+                for entry in leaf:
+                    check = entry[2]
+                    if check is None or check(event, entry[3]):
+                        found.append(entry)
 
     return probe
 
@@ -84,7 +87,10 @@ def _segment_probe(read: Reader, leaves: Mapping[str, Leaf], forked: Probe) -> P
         if value.__class__ is str:
             for segment in value.split("/"):
                 if segment in leaves:
-                    _check(leaves[segment], event, found)
+                    for entry in leaves[segment]:
+                        check = entry[2]
+                        if check is None or check(event, entry[3]):
+                            found.append(entry)
         elif value is FORKED:
             forked(event, found)
 
@@ -97,8 +103,8 @@ def _elements(event: Event, path: Path) -> Iterable[JSON]:
 
 def _check(leaf: Leaf, event: Event, found: Found) -> None:
     for entry in leaf:
-        _, _, check, arguments = entry
-        if check is None or check(event, arguments):
+        check = entry[2]
+        if check is None or check(event, entry[3]):
             found.append(entry)
 
 
