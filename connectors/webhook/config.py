@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from eventflow.source import Duration, Size
 
@@ -46,18 +46,32 @@ class Dedupe(BaseModel):
     within: Annotated[Duration, Field(le=MAX_DEDUPE)]
 
 
+def _none_as_text(schema: dict[str, Any]) -> None:
+    """For editors: what stands in the file is the word `none`."""
+    schema["anyOf"] = [{"const": "none"}, *(one for one in schema["anyOf"] if one != {"type": "null"})]
+
+
+def _or_duration(schema: dict[str, Any]) -> None:
+    """For editors: a duration alone means `by: id`."""
+    duration = TypeAdapter(Duration).json_schema()
+    schema["anyOf"] = [duration, {"$ref": schema.pop("$ref")}] if "$ref" in schema else [duration]
+    schema.pop("default", None)
+
+
 class WebhookConfig(BaseModel):
     """A webhook. `verify: none` reads as None: it has to be written out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    verify: HmacVerification | None
+    verify: Annotated[HmacVerification | None, Field(json_schema_extra=_none_as_text)]
     id: Expression | None = None
     type: Expression | None = None
     subject: Expression | None = None
     time: Expression | None = None
     limit: Annotated[Size, Field(le=MAX_LIMIT)] = 1 << 20
-    dedupe: Dedupe = Dedupe(by="id", within=timedelta(days=7))
+    dedupe: Annotated[Dedupe, Field(json_schema_extra=_or_duration)] = Dedupe(
+        by="id", within=timedelta(days=7)
+    )
 
     @field_validator("verify", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The JSON Schema of rule files, for editors: `# yaml-language-server: $schema=.../schema.json`.
 
-Made from the same words that reading uses and from the connectors' models. `schema.json` beside this
-module is what `python -m eventflow.rulefile.schema` prints; a test keeps the two equal.
+Made from the same words that reading uses and from the connectors' models. `docs/rule-file.schema.json` is
+what `python -m eventflow.rulefile.schema` prints; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from eventflow.rulefile.connectors import find_connectors
-from eventflow.rulefile.words import DEFINITIONS, FILE, SOURCE, Words
+from eventflow.rulefile.words import DEFINITIONS, FILE, PATTERNS, SOURCE, Words
 from eventflow.source import Source
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -20,10 +20,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def rule_file_schema(connectors: Mapping[str, type[Source]]) -> dict[str, Any]:
     """The schema of one rule file, with the words of these connectors."""
-    definitions = {name: _object(words) for name, words in DEFINITIONS.items()}
+    definitions: dict[str, Any] = {name: _object(words) for name, words in DEFINITIONS.items()}
+    definitions |= PATTERNS
     definitions["source"] = _source(sorted(connectors))
     for name in sorted(connectors):
-        model = connectors[name].Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+        model = _plain(connectors[name].Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}"))
         for inner, schema in model.pop("$defs", {}).items():
             definitions[f"{name}.{inner}"] = schema
         model["properties"] = {"connector": {"const": name}, **model.get("properties", {})}
@@ -65,6 +66,23 @@ def _source(connectors: list[str]) -> dict[str, Any]:
             for name in connectors
         ],
     }
+
+
+def _plain(schema: Any) -> Any:
+    """Without what pydantic adds for itself: titles made of names, and defaults in forms that no file has."""
+    if isinstance(schema, list):
+        return [_plain(one) for one in cast(list[Any], schema)]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        word: one for word, one in cast(dict[str, Any], schema).items() if word not in ("title", "default")
+    }
+    for word, one in kept.items():
+        if word in ("properties", "$defs"):
+            kept[word] = {name: _plain(inner) for name, inner in one.items()}
+        else:
+            kept[word] = _plain(one)
+    return kept
 
 
 def as_text(schema: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ FILE = Words(
 RULE = Words(
     {
         "from": _texts("A source, or a list of sources; absent: any source."),
-        "match": {"type": "object", "minProperties": 1, "description": "Conditions by path; all must hold."},
+        "match": {"$ref": "#/$defs/match"},
         "where": _text("CEL over `event`, asked last."),
         "run": _text("The workflow to start."),
         "with": _INPUTS,
@@ -166,6 +166,63 @@ RETRY = Words(
         "backoff": _duration("The wait before the second try; it doubles, with jitter."),
     }
 )
+
+_SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
+_NUMBER: Schema = {"type": "number"}
+_MATCHES: Schema = {"type": "array", "items": {"$ref": "#/$defs/match"}, "minItems": 1}
+
+PATTERNS: Mapping[str, Schema] = {
+    "match": {
+        "type": "object",
+        "minProperties": 1,
+        "description": "Conditions by path; all must hold.",
+        "properties": {
+            "any_of": _MATCHES,
+            "all_of": _MATCHES,
+            "none_of": _MATCHES,
+            "any": {
+                "type": "object",
+                "description": "One element of the array at `in` satisfies all of `match`.",
+                "properties": {"in": _text("The array's path."), "match": {"$ref": "#/$defs/match"}},
+                "required": ["in", "match"],
+                "additionalProperties": False,
+            },
+        },
+        "additionalProperties": {"$ref": "#/$defs/condition"},
+    },
+    "condition": {
+        "anyOf": [
+            _SCALAR,
+            {"type": "array", "items": _SCALAR, "minItems": 1},
+            {"$ref": "#/$defs/operators"},
+        ]
+    },
+    "operators": {
+        "type": "object",
+        "minProperties": 1,
+        "description": "All of them must hold.",
+        "properties": {
+            "eq": _SCALAR,
+            "in": {"type": "array", "items": _SCALAR, "minItems": 1},
+            "not": {"$ref": "#/$defs/condition"},
+            "prefix": _text("The text begins with this."),
+            "suffix": _text("The text ends with this."),
+            "contains": _text("The text contains this."),
+            "glob": _text("* within a segment, ** across, ? one character; the whole text."),
+            "regex": _text("RE2, searched for anywhere in the text."),
+            "ieq": _text("Equal but for upper and lower case."),
+            "gt": _NUMBER,
+            "gte": _NUMBER,
+            "lt": _NUMBER,
+            "lte": _NUMBER,
+            "between": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
+            "cidr": _texts("A network such as 10.0.0.0/8, or a list of them."),
+            "exists": {"type": "boolean"},
+        },
+        "additionalProperties": False,
+    },
+}
+"""What may stand in `match`: for editors only; reading asks `compile_pattern`."""
 
 _LIST: Schema = {"type": "array"}
 _MOMENT = _text('RFC 3339 with an offset, or a time of day such as "06:00" on 2026-01-01 in UTC.')

@@ -17,54 +17,7 @@ from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Delivery
 from eventflow.workflow.definition import ParamType, Retry, TaskKind
 
-SET = """\
-sources:
-  landing:
-    connector: file
-    path: ./landing
-    pattern: "{dataset}/{region}_{day:%Y-%m-%d}.csv"
-    settle: {quiet: 2s}
-    initial: process
-  orders:
-    connector: webhook
-    verify: {scheme: hmac, header: X-Signature, secrets: ["${secret.KEY}"]}
-    id: data.order_id
-
-workflows:
-  load-orders:
-    params: {path: string, day: date, limit: {type: int, default: 10}}
-    tasks:
-      load:    {shell: ["python", "-m", "retail.load", "${params.path}"], after: check, timeout: 10m}
-      profile: {python: "retail.tasks:profile", with: {path: "${params.path}"}}
-      check:
-        python: "retail.tasks:check"
-        after: profile
-        with: {rows: "${tasks.profile.result.rows}"}
-        retry: {attempts: 3, backoff: 2s}
-
-rules:
-  orders-landed:
-    from: landing
-    match:
-      type: file.arrived
-      data.dataset: orders
-      data.region: [eu, us]
-      data.size: {gt: 0, lt: 1000000000}
-    where: event.data.name != "test.csv"
-    run: load-orders
-    with: {path: "${event.data.path}", day: "${event.data.day}"}
-    priority: 7
-    on_error: dead-letter
-    owner: data-platform
-    tags: [orders, nightly]
-    description: orders of two regions
-    mode: live
-    reentry: 2
-  told:
-    from: [landing, eventflow]
-    match: {type: [file.removed, eventflow.run.failed]}
-    emit: something.happened
-"""
+SET = (Path(__file__).parent / "complete.yaml").read_text()
 
 
 def loaded(text: str, **more: bytes) -> RuleSet:
@@ -82,14 +35,14 @@ def test_sources_are_checked_and_know_their_place(ruleset: RuleSet) -> None:
     landing = ruleset.sources["landing"]
     assert (landing.connector, landing.delivery) == ("file", Delivery.ledger)
     assert landing.folder == Path("/set")
-    assert (landing.file, landing.line) == ("r.yaml", 2)
+    assert (landing.file, landing.line) == ("r.yaml", 4)
     assert landing.config.model_dump()["settle"]["quiet"] == timedelta(seconds=2)
     assert ruleset.sources["orders"].delivery is Delivery.pushed
 
 
 def test_a_source_that_only_moved_in_its_file_is_the_same_source(ruleset: RuleSet) -> None:
     moved = load({"r.yaml": b"# a comment\n" + SET.encode()}, Path("/set"), find_connectors())
-    assert moved.sources["landing"].line == 3
+    assert moved.sources["landing"].line == 5
     assert moved.sources == ruleset.sources
     changed = load(
         {"r.yaml": SET.replace("quiet: 2s", "quiet: 3s").encode()}, Path("/set"), find_connectors()
