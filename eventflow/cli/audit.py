@@ -38,12 +38,13 @@ def audit(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """Check that nothing was lost: taken = matched + open + late + dead + unmatched + retired, per source.
+    """Check that nothing was lost.
 
-    `taken` is counted when an event is taken in, the classes are counted from its rows: a row that has gone
-    shows as missing. Beside them stands what the source's system holds: for a file source the files that its
-    pattern takes (outside), those of them not taken in (unknown), and those that no pattern takes (ignored).
-    Exits 1 where anything does not balance. `--since` shows sources that something came from since then.
+    For each source, taken = matched + open + late + dead + unmatched + retired: `taken` is counted when
+    an event is taken in, the classes are counted from its rows: a row that has gone shows as missing.
+    Beside them stands what the source's system holds: for a file source the files that its pattern takes
+    (outside), those of them not taken in (unknown), and those that no pattern takes (ignored). Exits 1
+    where anything does not balance. `--since` shows sources that something came from since then.
     """
     from eventflow.cli.session import ask_pool
 

@@ -10,7 +10,7 @@ from eventflow.cli.options import Json, examples
 from eventflow.cli.output import line, print_rows
 
 group = typer.Typer(
-    help="Bring the database to this version's schema, or ask how far it is.",
+    help="Bring the database to this version's schema.",
     epilog=examples(
         "eventflow db status                       which migrations the database has",
         "eventflow db migrate                      apply the ones it lacks; `serve` does so by itself",

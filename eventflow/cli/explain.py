@@ -49,10 +49,10 @@ def explain(
     ] = NEAREST,
     json: Json = False,
 ) -> None:
-    """Say what an event set off, and why the rules nearest to it did not fire: condition by condition.
+    """Say what an event set off, and why not more.
 
-    Asks the rule set that the event was matched with. A `where` is shown whole, with its result or error and
-    the fields it names.
+    The rules nearest to it are shown condition by condition. Asks the rule set that the event was matched
+    with. A `where` is shown whole, with its result or error and the fields it names.
     """
     from eventflow.cli.session import ask_pool
 

@@ -27,7 +27,7 @@ def firings(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """List the moments at which a rule's trigger was satisfied, newest first.
+    """List when rules fired, and on what; newest first.
 
     States: admitted (its run exists), held (not started yet; `reason` says why), skipped.
     """

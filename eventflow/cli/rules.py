@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 @group.callback()
 def rules(ctx: typer.Context, since: Since = None, limit: Limit = None, json: Json = False) -> None:
-    """List rules: firings, last fired, errors in `where`, loop skips, open dead letters.
+    """List rules, and how often each fired.
+
+    With errors in `where`, loop skips and open dead letters.
 
     States: live, or removed (not in the current rule set any more). `--since` bounds firings and dead
     letters; the counters of errors and skips are totals.

@@ -80,6 +80,8 @@ async def _run(pool: Pool, name: str, given: dict[str, str], *, wait: bool) -> d
         raise unknown("workflow", name, ruleset.workflows, f"revision {ruleset.revision}")
     async with pool.acquire() as conn:
         run_id = await _start(conn, workflow, given, ruleset.revision, ruleset.roots(name))
+        if not await views.nodes_alive(conn):
+            note("no `eventflow serve` is running on this database; the run waits until one does")
         if wait:
             await _wait(conn, run_id)
         found = await views.run(conn, run_id)
@@ -129,7 +131,6 @@ async def _wait(conn: Connection, run_id: UUID) -> None:
     from eventflow.store.views import runs as views
 
     seen: dict[str, str] = {}
-    alone = False
     while True:
         rows = await views.states(conn, run_id)
         for row in rows:
@@ -139,7 +140,4 @@ async def _wait(conn: Connection, run_id: UUID) -> None:
                 note(f"{row['task']}: {state}{': ' + row['task_error'] if row['task_error'] else ''}")
         if not rows or rows[0]["state"] != "running":
             return
-        if not seen and not alone and not await views.nodes_alive(conn):
-            note("no `eventflow serve` is running on this database; the run waits until one does")
-            alone = True
         await asyncio.sleep(LOOK_SECONDS)

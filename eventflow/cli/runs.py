@@ -70,7 +70,7 @@ def runs(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """List runs, newest first; show one, read its logs, cancel it, or retry it."""
+    """List runs, newest first; show, cancel, retry one."""
     if ctx.invoked_subcommand is not None:
         return
     from eventflow.cli.session import ask

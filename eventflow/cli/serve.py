@@ -31,7 +31,7 @@ def serve(
         bool, typer.Option("--take-over", help="Replace a rule set that was applied from elsewhere.")
     ] = False,
 ) -> None:
-    """Run sources, timers, workers, HTTP and maintenance in one process.
+    """Run sources, workers, HTTP and maintenance in one process.
 
     On EVENTFLOW_DATABASE_URL, or with none set on an embedded Postgres in EVENTFLOW_DATA. With PATH, applies
     it and applies it again when its files change. Several `serve` on one Postgres share the work.

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
 
 @group.callback()
 def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: Json = False) -> None:
-    """List source partitions: state, owner, position, counters, and why one waits or has stopped.
+    """List sources: state, owner, position, counters.
+
+    A source partition a line, and why it waits or has stopped.
 
     States: running, waiting (nobody can read it now; tried again by itself), paused, stopped (waits for a
     person). Partition 'outbox' holds eventflow's own events and what is replayed.
@@ -52,7 +54,7 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
     if not json:
         for row in rows:
             if row["message"]:
-                note(f"{row['source']} {row['partition']}: {row['state']}: {row['message']}")
+                note(f"{row['source']} {row['partition']}".rstrip() + f": {row['state']}: {row['message']}")
 
 
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A source's name.", show_default=False)]
