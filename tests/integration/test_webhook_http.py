@@ -380,6 +380,25 @@ def test_the_usual_limit_of_open_files_is_raised_for_a_burst_of_senders() -> Non
     assert int(allowed) == (16_384 if hard == resource.RLIM_INFINITY or hard >= 16_640 else hard - 256)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_answers_leave_at_once(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """With Nagle's algorithm on, one in two answers would wait 40 ms for the sender's acknowledgement."""
+    no_delay: list[int] = []
+    made = GuardedProtocol.connection_made
+
+    def noting(self: GuardedProtocol, transport: asyncio.Transport) -> None:
+        no_delay.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", noting)
+    async with serve_http(App(), host, 0, explicit=False) as server:
+        reader, writer = await asyncio.open_connection(host, server.port)
+        writer.write(wire("GET", "/healthz"))
+        assert await reader.readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+        writer.close()
+    assert no_delay == [1]
+
+
 async def test_a_connection_too_many_hears_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "connections_allowed", lambda: 2)
     async with front() as at, Sender.connected(at.port) as first, Sender.connected(at.port):
