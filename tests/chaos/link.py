@@ -62,7 +62,7 @@ class Link:
         self._open = asyncio.Event()
         self._open.set()
         self._traps: list[Trap] = []
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self.url = f"postgresql://{user}@/{database}?host={quote(str(self._folder), safe='')}"
 
@@ -77,6 +77,8 @@ class Link:
         if self._server is not None:
             self._server.close()
         self.cut()
+        if self._connections:
+            await asyncio.wait(self._connections.values(), timeout=5)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # ------------------------------------------------------------------ what the driver does to it
@@ -134,11 +136,11 @@ class Link:
             writer.close()
             return
         connection = Connection(self, (reader, writer), upstream)
-        self._connections.add(connection)
+        self._connections[connection] = asyncio.ensure_future(connection.run())
         try:
-            await connection.run()
+            await self._connections[connection]
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]
 
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -29,12 +29,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._session: Any = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
         """The answer, or None while Postgres is away."""
         driver: Any = asyncpg
         try:
-            async with asyncio.timeout(10):
+            async with self._one_at_a_time, asyncio.timeout(10):
                 if self._session is None or self._session.is_closed():
                     settings = {"search_path": "eventflow", "application_name": "kill run"}
                     self._session = await driver.connect(self._url, server_settings=settings)

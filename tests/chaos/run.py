@@ -252,7 +252,7 @@ def summary(verdict: Verdict) -> str:
     runs = Counter((run.rule, run.key) for run in verdict.seen.runs)
     wanted = verdict.expected.runs
     lost = sum(max(0, count - runs[key]) for key, count in wanted.items())
-    doubled = sum(count - 1 for count in runs.values() if count > 1)
+    doubled = sum(max(0, count - max(1, wanted[key])) for key, count in runs.items())
     rescued = sum(1 for task in verdict.seen.tasks if task.crashes)
     recovery = "not recovered" if verdict.recovery is None else f"recovered in {verdict.recovery:.1f} s"
     return "\n".join([

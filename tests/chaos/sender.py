@@ -8,14 +8,14 @@ import hmac
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from tests.chaos import generator, http
 from tests.chaos.generator import FilePlan, LinePlan, Load, Step
-from tests.chaos.model import runs_of
+from tests.chaos.model import RunKey, runs_of
 from tests.chaos.sink import Sink
 from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthFile
 
@@ -59,7 +59,7 @@ class Sender:
             try:
                 await asyncio.wait_for(self._stop.wait(), gap)
             except TimeoutError:
-                if self.expected - len(self._sink.seen) < self._load.backlog:
+                if self.expected - len(self._sink.ended) < self._load.backlog:
                     return True
                 gap = 0.05
         return False
@@ -76,7 +76,7 @@ class Sender:
     async def _live(self, plan: FilePlan) -> None:
         """One file's life. A step that would hide the one before waits until that has run."""
         path = self.landing / plan.path
-        latest = ""
+        latest, reached = "", Counter[RunKey]()
         for number, step in enumerate(plan.steps):
             if self._stop.is_set() and number:
                 return
@@ -85,14 +85,18 @@ class Sender:
                 self.truth.write(Put(plan.path, latest))
                 self.expected += runs_of(self.truth.entries[-1], first=number == 0)
             await self._step(plan.path, path, step)
-            if step.act == "remove":
-                await self._until(("file-removed", plan.path))
-            elif number + 1 < len(plan.steps):
-                await self._until(("file-landed", f"{plan.path}@{latest}"))
+            if number + 1 < len(plan.steps):
+                arrived = ("file-landed", f"{plan.path}@{latest}")
+                key = ("file-removed", plan.path) if step.act == "remove" else arrived
+                reached[key] += step.act in ("rename", "slow", "remove")
+                await self._until(key, reached[key])
 
-    async def _until(self, key: tuple[str, str]) -> None:
-        """Until the run is in the sink, or the load has stopped (then no step follows)."""
-        waiting = {asyncio.ensure_future(self._sink.wait_for(key)), asyncio.ensure_future(self._stop.wait())}
+    async def _until(self, key: RunKey, runs: int) -> None:
+        """Until so many runs are in the sink, or the load has stopped (then no step follows)."""
+        waiting = {
+            asyncio.ensure_future(self._sink.wait_for(key, runs)),
+            asyncio.ensure_future(self._stop.wait()),
+        }
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.model import RunKey
 from tests.chaos.seen import SinkLine
 
 
 class Sink:
-    """Follows the sink's file; `seen` holds the (rule, key) of runs of which a task has ended."""
+    """Follows the sink's file; `seen` holds, by (rule, key), the runs of which a task has ended,
+    `ended` all of them."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
         self.lines: list[SinkLine] = []
-        self.seen: set[RunKey] = set()
+        self.seen: defaultdict[RunKey, set[str]] = defaultdict(set)
+        self.ended: set[str] = set()
         self._file = path.open("rb")
         self._rest = b""
         self._news = asyncio.Event()
@@ -25,15 +29,18 @@ class Sink:
         """Read what is new. A line without its end waits for the rest."""
         *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
         for text in whole:
-            line = SinkLine(**json.loads(text))
+            fields: dict[str, Any] = json.loads(text)
+            fields["at"] = float(fields["at"] or 0)
+            line = SinkLine(**fields)
             self.lines.append(line)
             if line.phase == "end":
-                self.seen.add((line.rule, line.key))
+                self.seen[line.rule, line.key].add(line.run)
+                self.ended.add(line.run)
         if whole:
             self._news.set()
             self._news = asyncio.Event()
 
-    async def wait_for(self, key: RunKey) -> None:
-        """Until a task of this run has ended; whoever calls `follow` wakes the waiter."""
-        while key not in self.seen:
+    async def wait_for(self, key: RunKey, runs: int) -> None:
+        """Until a task of so many of these runs has ended; whoever calls `follow` wakes the waiter."""
+        while len(self.seen[key]) < runs:
             await self._news.wait()
