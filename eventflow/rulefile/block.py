@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from eventflow.rulefile.nodes import Entry, ListNode, MapNode, Mark, Node, ScalarNode, kind
-from eventflow.rulefile.report import Report, did_you_mean, unknown
+from eventflow.rulefile.report import Report, did_you_mean, nearest, unknown
 from eventflow.rulefile.words import Words
 from eventflow.units import parse_duration
 
@@ -38,16 +38,18 @@ class Block:
         return all(problem.warning for problem in self.report.problems[count:])
 
     def check_words(self, words: Words) -> None:
-        """Report unknown words, words that do not work yet and missing ones."""
+        """Report unknown words, words that do not work yet and missing ones, which are not misspelt ones."""
+        meant: set[str] = set()
         for name, entry in self.node.entries.items():
             if name in words.later:
                 self.error(entry.key, f"'{name}' is not supported yet")
             elif name not in words.now:
                 self.error(entry.key, unknown("word", name, [*words.now, *words.later]))
+                meant.update(nearest(name, [*words.now, *words.later]))
         for name in words.required:
-            if name not in self.node.entries:
+            if name not in self.node.entries and name not in meant:
                 self.error(self.mark, f"'{name}' is missing")
-        if words.any_of and not any(one in self.node.entries for one in (*words.any_of, *words.later)):
+        if words.any_of and meant.union(self.node.entries).isdisjoint((*words.any_of, *words.later)):
             self.error(self.mark, f"needs {' or '.join(repr(one) for one in words.any_of)}")
 
     def __contains__(self, name: str) -> bool:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from eventflow.errors import Problem
 from eventflow.rulefile.nodes import Mark, Node, shorten
 
+LONGEST_WORD = 100
+"""Comparing takes the product of two lengths, and no known word is nearly as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -41,11 +44,16 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known word is near, else nothing."""
-    names = list(known)
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    if not near:
-        near = [name for name in names if name.replace("_", "-") == word.replace("_", "-").lower()][:1]
+    near = nearest(word, known)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The one known word that is near, if one is."""
+    names = list(known)
+    if len(word) > LONGEST_WORD:
+        return []
+    return difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ def test_a_case_passes_where_exactly_the_expected_comes_about(
     [
         (ARRIVED, "", ["not expected: fire landed"]),
         (ARRIVED, "{no_fire: landed}", ["not expected: fire landed", "(line 4: no_fire landed)"]),
-        (ARRIVED, "{fire: landed}, {fire: landed}", ["r.test.yaml:4: expected fire landed", "it did not fire"]),
+        (ARRIVED, "{fire: landed}, {fire: landed}", ["r.test.yaml:4: expected fire landed", "it fired once, as other lines expect"]),
         (f"{ARRIVED}, {ARRIVED}", "{fire: landed}", ["not expected: fire landed"]),
         (ARRIVED, "{fire: landed, with: {path: /b}}",
          ["expected fire landed with {\"path\":\"/b\"}", "fired instead: fire landed with"]),

@@ -84,9 +84,9 @@ def wrong(text: str) -> list[str]:
 def _misfits(schema: Mapping[str, Any], value: Any, place: str) -> Iterator[str]:
     """As much of JSON Schema as our schema uses: the words that are not here would be noticed."""
     unknown = schema.keys() - {
-        "$schema", "$defs", "$ref", "title", "description", "examples", "type", "const", "enum", "anyOf", "allOf",
-        "if", "then", "properties", "additionalProperties", "required", "minProperties", "propertyNames", "items",
-        "minItems", "maxItems", "pattern", "minLength", "minimum", "maximum",
+        "$schema", "$defs", "$ref", "title", "description", "examples", "type", "const", "enum", "anyOf",
+        "allOf", "if", "then", "properties", "additionalProperties", "required", "minProperties",
+        "propertyNames", "items", "minItems", "maxItems", "pattern", "minLength", "minimum", "maximum",
     }  # fmt: skip
     assert not unknown
     if "$ref" in schema:
