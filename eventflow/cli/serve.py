@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +35,10 @@ def serve(
     On EVENTFLOW_DATABASE_URL, or with none set on an embedded Postgres in EVENTFLOW_DATA. With PATH, applies
     it and applies it again when its files change. Several `serve` on one Postgres share the work.
     """
+    import uvloop
+
     from eventflow import service
+    from eventflow.cli.session import place, refusals_told
     from eventflow.log import configure_logging
     from eventflow.settings import load_settings
 
@@ -44,4 +46,4 @@ def serve(
     if path is not None:
         read(path)  # a set that does not load is refused before Postgres is started
     configure_logging(settings.log)
-    asyncio.run(service.serve(settings, path, take_over=take_over))
+    uvloop.run(service.serve(settings, path, take_over=take_over))
