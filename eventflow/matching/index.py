@@ -140,8 +140,8 @@ def _build(filed: Sequence[_Filed]) -> Iterable[Probe]:
 
 
 def _entry(filed: _Filed, left: Sequence[Condition]) -> Entry:
-    check, arguments = compile_check(left) or (None, ())
-    return filed.order, filed.rule, check, arguments
+    check, arguments = compile_check(left)
+    return filed.order, filed.rule, check, *arguments
 
 
 def _places(anchor: Anchor) -> set[tuple[Kind, tuple[str, ...]]]:

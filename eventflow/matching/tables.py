@@ -5,18 +5,17 @@ A probe reads the value once, looks it up and appends the rules whose remaining 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from eventflow.event import JSON, Event
 from eventflow.matching.anchors import Kind
-from eventflow.matching.checks import FORKED, Arguments, Check, Reader, Segments, reader
+from eventflow.matching.generated import FORKED, Segments, generate, names, reader, reading
 from eventflow.matching.operators import hash_key
 from eventflow.matching.path import MISSING, Path, elements, reach
-from eventflow.matching.rule import Rule
 
-Entry = tuple[int, Rule, Check | None, Arguments]
-"""The rule's place in the rule set, the rule, and what the anchor leaves to be checked."""
+Entry = tuple[Any, ...]
+"""The rule's place in the rule set, the rule, the check that the anchor leaves (or None), its arguments."""
 
 Leaf = tuple[Entry, ...]
 Found = list[Entry]
@@ -46,10 +45,9 @@ def table(kind: Kind, segments: Segments, leaves: Mapping[Any, Leaf]) -> Probe:
             for leaf in lookup(one):
                 _check(leaf, event, found)
 
-    if kind is Kind.equal:
-        return _equal_probe(reader(segments), leaves, forked)
-    if kind is Kind.segment:
-        return _segment_probe(reader(segments), leaves, forked)
+    if kind in _PROBES:
+        bound = {"forked": forked, "get": leaves.get, "hash_key": hash_key}
+        return generate("event, found", [*reading(segments), *_PROBES[kind]], bound | names(segments))
     read = reader(segments)
 
     def probe(event: Event, found: Found) -> None:
@@ -63,38 +61,25 @@ def table(kind: Kind, segments: Segments, leaves: Mapping[Any, Leaf]) -> Probe:
     return probe
 
 
-def _equal_probe(read: Reader, leaves: Mapping[Any, Leaf], forked: Probe) -> Probe:
-    """The same without calls in between: nearly all of the time goes into this one and the next."""
-
-    def probe(event: Event, found: Found) -> None:
-        value: Any = read(event)
-        if value is FORKED:
-            forked(event, found)
-        elif value.__class__ is not dict:
-            leaf = leaves.get(value if value.__class__ is str else hash_key(value))
-            if leaf is not None:
-                for entry in leaf:
-                    check = entry[2]
-                    if check is None or check(event, entry[3]):
-                        found.append(entry)
-
-    return probe
-
-
-def _segment_probe(read: Reader, leaves: Mapping[str, Leaf], forked: Probe) -> Probe:
-    def probe(event: Event, found: Found) -> None:
-        value: Any = read(event)
-        if value.__class__ is str:
-            for segment in value.split("/"):
-                if segment in leaves:
-                    for entry in leaves[segment]:
-                        check = entry[2]
-                        if check is None or check(event, entry[3]):
-                            found.append(entry)
-        elif value is FORKED:
-            forked(event, found)
-
-    return probe
+# Nearly all of the time goes into these two, so they are written out without calls.
+_PROBES: Final[Mapping[Kind, Sequence[str]]] = {
+    Kind.equal: (
+        "if v is FORKED: forked(event, found)",
+        "elif v.__class__ is not dict:",
+        "    leaf = get(v if v.__class__ is str else hash_key(v))",
+        "    if leaf is not None:",
+        "        for entry in leaf:",
+        "            if entry[2] is None or entry[2](event, entry): found.append(entry)",
+    ),
+    Kind.segment: (
+        "if v.__class__ is str:",
+        "    for leaf in map(get, v.split('/')):",
+        "        if leaf is not None:",
+        "            for entry in leaf:",
+        "                if entry[2] is None or entry[2](event, entry): found.append(entry)",
+        "elif v is FORKED: forked(event, found)",
+    ),
+}
 
 
 def _elements(event: Event, path: Path) -> Iterable[JSON]:
@@ -103,8 +88,7 @@ def _elements(event: Event, path: Path) -> Iterable[JSON]:
 
 def _check(leaf: Leaf, event: Event, found: Found) -> None:
     for entry in leaf:
-        check = entry[2]
-        if check is None or check(event, entry[3]):
+        if entry[2] is None or entry[2](event, entry):
             found.append(entry)
 
 
