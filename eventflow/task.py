@@ -14,12 +14,14 @@ Tasks run at least once: after a crash the same task runs again, with the same `
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import dropwhile
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -30,6 +32,7 @@ from eventflow.event import JSON, encode_json
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
+_WORKER: Final = os.path.join(os.path.dirname(__file__), "worker", "")
 
 
 class TriggeringEvent(msgspec.Struct, frozen=True):
@@ -79,9 +82,7 @@ class Context:
         """`run_id:task`."""
         return f"{self.run_id}:{self.task}"
 
-    def open(
-        self, path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None
-    ) -> IO[Any]:
+    def open(self, path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None) -> IO[Any]:
         """Open the triggering event's file for reading, if it still is the file that the event describes.
 
         Compares size, and the SHA-256 where the event has one (reads the file once; an `async def` task
@@ -131,10 +132,14 @@ def encode_result(result: object) -> bytes:
     return encoded
 
 
-def describe_error(error: BaseException, *, skip: int = 0) -> str:
-    """Type and message, then the last lines of the traceback; `skip` leaves out our own outermost frames."""
-    summary = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+def describe_error(error: BaseException) -> str:
+    """Type and message, then the last lines of the traceback, without the frames that called the task."""
     if isinstance(error, TaskError):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)[skip:][-_FRAMES:]
+    summary = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    frames = list(dropwhile(_is_ours, traceback.extract_tb(error.__traceback__)))[-_FRAMES:]
     return summary + ("\n" + "".join(traceback.format_list(frames)).rstrip() if frames else "")
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith((_WORKER, "<frozen importlib", importlib.__file__))

@@ -29,7 +29,6 @@ from eventflow.worker.command import Command
 from eventflow.worker.wire import Done, Group, Reply, Said, frame, read_call
 
 _PR_SET_PDEATHSIG: Final = 1
-_OUR_FRAMES: Final = 2
 
 
 def _signal_of_parents_death(number: int) -> None:
@@ -98,7 +97,7 @@ class TaskProcess:
                 self._run_command(call) if call.argv else encode_result(_run_function(call, self._say))
             )
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            done = Done(error=describe_error(error, skip=_OUR_FRAMES))
+            done = Done(error=describe_error(error))
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # task code may have closed it
                 stream.flush()

@@ -32,7 +32,6 @@ log = structlog.get_logger()
 Ended = Callable[[Attempt, Done], None]
 """Called on the serving loop when an attempt has ended."""
 
-_OUR_FRAMES: Final = 1
 BLOCKED_AFTER: Final = 5.0
 """Seconds without an answer, after which a loop counts as blocked."""
 
@@ -122,7 +121,7 @@ class TaskLoop:
         except asyncio.CancelledError:
             done = Done(error=attempt.why_stopped or "cancelled by itself")
         except BaseException as error:  # SystemExit and KeyboardInterrupt would end the thread's loop
-            done = Done(error=describe_error(error, skip=_OUR_FRAMES))
+            done = Done(error=describe_error(error))
         del self._tasks[attempt]
         self._outbox.append((attempt, done))
         if len(self._outbox) == 1:

@@ -74,9 +74,7 @@ def prepare(claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Call:
         arguments, argv = _filled(plan, _values(claimed, around.results.get(claimed.run_id, {})))
     elif not isinstance(task.call, str):
         argv = tuple(cast("str", template.value) for template in task.call)
-    event, data = (
-        around.events.get(claimed.event_uid, (None, b"null")) if claimed.event_uid else (None, b"null")
-    )
+    event, data = around.origin(claimed.event_uid)
     return Call(
         run_id=str(claimed.run_id), workflow=claimed.workflow, task=claimed.task, attempt=claimed.attempt,
         folder=plan.folder, target=task.call if isinstance(task.call, str) else "", argv=argv,

@@ -53,6 +53,7 @@ class Stage:
         self.workflows: dict[tuple[int, str], Workflow] = {}
         self.wanted: set[str] = set()
         self.announced = asyncio.Event()
+        self.wake = asyncio.Event()
 
     def code(self, source: str, revision: int = 1, module: str = "jobs") -> None:
         folder = self.folder / f"v{revision}"
@@ -81,15 +82,14 @@ class Stage:
         run = NewRun(new_uid(), name, revision, encode_json(params or {}), first, now, now, **more)
         async with self.pool.acquire() as conn:
             await start_runs(conn, [run])
+        self.wake.set()
         return run.id
 
     @asynccontextmanager
-    async def worker(
-        self, *, lease: float = 30, wake: asyncio.Event | None = None, **more: Any
-    ) -> AsyncIterator[Worker]:
+    async def worker(self, *, lease: float = 30, **more: Any) -> AsyncIterator[Worker]:
         worker = Worker(
             self.pool, node=new_uid(), workflow_of=self.workflow_of, code_folder=self.code_folder,
-            lease=timedelta(seconds=lease), wake=wake or asyncio.Event(), wanted=self.wanted.__contains__,
+            lease=timedelta(seconds=lease), wake=self.wake, wanted=self.wanted.__contains__,
             announce=self.announced.set, **{"processes": 2, **more},
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
