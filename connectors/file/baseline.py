@@ -3,6 +3,7 @@
 It may take many batches and a crash in the middle must not blur the line between what was there and what
 came since. So the first mark of all says when it began, by the kernel's own coarse clock that also stamps
 ctimes, and the last one that it is done. A file with a later ctime came since, whenever it is found.
+The clock ticks every few milliseconds: the deploy is the end of the tick that it fell into.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ async def baseline(
     await scanner.in_order()
     async with aclosing(scanner.changed(b"")) as slices:
         async for found in slices:
-            old = [each for each in found if each.signature.ctime < began]
+            old = [each for each in found if each.signature.ctime <= began]
             batch = await _marks(context, recorder, look, old)
             if batch:
                 yield batch

@@ -56,7 +56,7 @@ class FileMark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BaselineMark(msgspec.Struct, frozen=True, array_like=True):
-    """Files whose ctime is before `began` were there at the first deploy; `done` once all have marks."""
+    """Files whose ctime is not after `began` were there at the first deploy; `done` once all have marks."""
 
     began: int
     done: bool

@@ -128,7 +128,9 @@ class Intake:
             self._log.info("inotify_unused", reason="the file system does not tell of every change; polling")
             return
         try:
-            self._watcher = Watcher(self._name, self._folder.root, self._wake_up)
+            # Times matter to markers and to identity by stat; elsewhere a touch is nothing.
+            touches = self._marker is not None or self._config.identity == "stat"
+            self._watcher = Watcher(self._name, self._folder.root, self._wake_up, touches=touches)
         except OSError as error:
             self._give_up_watching(error)
 

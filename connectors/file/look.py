@@ -117,7 +117,7 @@ class Looking:
         path = candidate.path
         folder = os.path.dirname(path)
         if folder not in real:
-            real[folder] = not folder or self._is_real(folder)
+            real[folder] = lies_where_it_says(self.root, folder)
         if not real[folder]:
             return Look(path, Seen.gone)  # below a symlink: what is in the root is found where it is
         try:
@@ -128,10 +128,6 @@ class Looking:
         except OSError as error:
             again = time.monotonic_ns() + _AGAIN if error.errno in _PASSING else None
             return Look(path, Seen.out_of_reach, reason=_reason(error), again=again)
-
-    def _is_real(self, folder: bytes) -> bool:
-        full = os.path.join(self.root, folder)
-        return os.path.realpath(full) == full
 
     def _at(self, candidate: Candidate) -> Look:
         path = candidate.path
@@ -215,6 +211,12 @@ class Looking:
             digest.update(chunk)
             size -= len(chunk)
         return digest.digest() if size == 0 else None
+
+
+def lies_where_it_says(root: bytes, folder: bytes) -> bool:
+    """Whether no part of `folder` (under the real path `root`) is a symlink."""
+    full = os.path.join(root, folder)
+    return not folder or os.path.realpath(full) == full
 
 
 def _reason(error: OSError) -> str:

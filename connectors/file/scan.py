@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from connectors.file.fingerprint import Signature
 from connectors.file.folder import Folder
+from connectors.file.look import lies_where_it_says
 from connectors.file.pattern import PathPattern
 from connectors.file.record import unchanged
 from connectors.file.walk import Found, Walk
@@ -89,7 +90,10 @@ class Scanner:
         return self._pattern.match(os.fsdecode(path)) is not None
 
     def _absent(self, paths: list[bytes]) -> list[bytes]:
-        return [path for path in paths if not os.path.lexists(os.path.join(self._folder.root, path))]
+        root = self._folder.root
+        real = {folder: lies_where_it_says(root, folder) for folder in map(os.path.dirname, paths)}
+        there = (real[os.path.dirname(path)] and os.path.lexists(os.path.join(root, path)) for path in paths)
+        return [path for path, is_there in zip(paths, there, strict=True) if not is_there]
 
     async def _unknown(self, found: list[Found]) -> list[Found]:
         """Those whose stat the ledger does not hold; the others are remembered."""

@@ -40,6 +40,8 @@ if sys.platform == "linux" or TYPE_CHECKING:
         | InotifyConstants.IN_EXCL_UNLINK
     )
 
+    _WRITTEN = InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_CREATE | InotifyConstants.IN_ATTRIB
+
 MOST_HINTS = 200_000
 """Above this many unread hints a scan is cheaper than the hints."""
 
@@ -54,7 +56,7 @@ class Kind(Enum):
     renamed = auto()
     """A file was renamed into place."""
     written = auto()
-    """A file was made, or closed after writing."""
+    """A file was made, closed after writing, or touched."""
     removed = auto()
     folder_made = auto()
     folder_renamed = auto()
@@ -89,11 +91,13 @@ def inotify_tells(root: bytes) -> bool:
 class Watcher:
     """A thread that reads inotify for one source. `wake` is called from it; it must be thread-safe.
 
-    Made open; `close` ends the thread. Raises `OSError` (EMFILE) where no instance can be had.
+    `touches` asks for new times as well (and for chmod and the like, which comes with them). Made open;
+    `close` ends the thread. Raises `OSError` (EMFILE) where no instance can be had.
     """
 
-    def __init__(self, name: str, root: bytes, wake: Callable[[], None]) -> None:
+    def __init__(self, name: str, root: bytes, wake: Callable[[], None], *, touches: bool = False) -> None:
         self._root = root
+        self._mask = Mask(_MASK | InotifyConstants.IN_ATTRIB) if touches else _MASK
         self._wake = wake
         self._hints: deque[Hint] = deque()
         self._asleep = True
@@ -117,7 +121,7 @@ class Watcher:
             if folder in self._folders:
                 return
             callback = CallbackId(next(self._ids))
-            watch = self._reader.add_callback(full, _MASK, _Folder(self, folder), callback)
+            watch = self._reader.add_callback(full, self._mask, _Folder(self, folder), callback)
             self._folders[folder] = (watch, callback)
 
     def take(self) -> list[Hint]:
@@ -180,7 +184,7 @@ class _Folder:
             self._on_folder(mask, path)
         elif mask & InotifyConstants.IN_MOVED_TO:
             self._watcher.hint(Kind.renamed, path)
-        elif mask & (InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_CREATE):
+        elif mask & _WRITTEN:
             self._watcher.hint(Kind.written, path)
         elif mask & (InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_DELETE):
             self._watcher.hint(Kind.removed, path)
