@@ -75,7 +75,7 @@ def _version(
 def main() -> NoReturn:
     """The entry point. What `_problems` does not know is a bug: it shows its traceback."""
     try:
-        app()
+        app(prog_name="eventflow")
         code = 0
     except BrokenPipeError:
         # `eventflow events | head` is no failure; Python would complain once more while it exits.

@@ -46,4 +46,5 @@ def serve(
     if path is not None:
         read(path)  # a set that does not load is refused before Postgres is started
     configure_logging(settings.log)
-    uvloop.run(service.serve(settings, path, take_over=take_over))
+    with refusals_told(place(settings.database_url) if settings.database_url else str(settings.data)):
+        uvloop.run(service.serve(settings, path, take_over=take_over))

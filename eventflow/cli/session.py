@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from eventflow.embedded import Embedded
 from eventflow.errors import StoreError, UsageError
 from eventflow.settings import Settings, load_settings
-from eventflow.store.failures import is_disconnect, server_refusal
+from eventflow.store.failures import server_refusal
 from eventflow.store.migrate import check_schema, migrate
 from eventflow.store.pool import Connection, Pool, connect
 
 T = TypeVar("T")
+
+_HOST: Final = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 @asynccontextmanager
@@ -26,7 +29,7 @@ async def reached(settings: Settings, *, create: bool = False) -> AsyncGenerator
     reached or goes away, `UsageError` where there is no database at all.
     """
     if settings.database_url:
-        async with _pool(settings.database_url, _place(settings.database_url)) as pool:
+        async with _pool(settings.database_url, place(settings.database_url)) as pool:
             yield pool
         return
     if not create and not (settings.data / "postgres").exists():
@@ -54,32 +57,38 @@ async def connected(settings: Settings, *, create: bool = False) -> AsyncGenerat
 
 @asynccontextmanager
 async def _pool(url: str, place: str) -> AsyncGenerator[Pool]:
-    try:
+    with refusals_told(place):
         pool = await connect(url, size=4)
+        try:
+            yield pool
+            await pool.close()
+        finally:
+            pool.terminate()
+
+
+@contextmanager
+def refusals_told(place: str) -> Generator[None]:
+    """What Postgres or the way to it refuses becomes a `StoreError` that names the server."""
+    try:
+        yield
     except Exception as error:
-        refusal = server_refusal(error)
+        # A command also reads files; what names one is no word from Postgres.
+        refusal = None if getattr(error, "filename", None) else server_refusal(error)
         if refusal is None:
             raise
         raise StoreError(
-            f"cannot reach Postgres at {place}: {refusal}; start it, or correct EVENTFLOW_DATABASE_URL"
+            f"cannot use Postgres at {place}: {refusal}; "
+            "see that it runs and that EVENTFLOW_DATABASE_URL is right"
         ) from error
-    try:
-        yield pool
-        await pool.close()
-    except Exception as error:
-        # A command also reads files; what names one is no word from Postgres.
-        if not is_disconnect(error) or getattr(error, "filename", None) is not None:
-            raise
-        raise StoreError(f"Postgres at {place} went away: {error}; run the command again") from error
-    finally:
-        pool.terminate()
 
 
-def _place(url: str) -> str:
-    """Host, port and database of a URL; its password is nobody's business."""
+def place(url: str) -> str:
+    """Host, port and database of a URL; its password is nobody's business. Raises `UsageError`."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2] or "the default socket"
-    return f"{host}{parts.path}"
+    hosts = parts.netloc.rpartition("@")[2]
+    if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+        raise UsageError("EVENTFLOW_DATABASE_URL: cannot use its host and port; a port is a number")
+    return f"{hosts or 'the default socket'}{parts.path}"
 
 
 def ask(question: Callable[[Connection], Awaitable[T]]) -> T:

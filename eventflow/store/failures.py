@@ -41,7 +41,8 @@ def is_disconnect(error: BaseException) -> bool:
 def server_refusal(error: BaseException) -> str | None:
     """Why no session came about, in a few words; None where the error says something else.
 
-    Classes 08 (connection), 28 (password, pg_hba), 3D (no such database), 53 and 57 (full, starting).
+    Classes 08 (connection), 28 (password, pg_hba), 3D (no such database), 53 and 57 (full, starting, ended);
+    42501 (a privilege is missing) and 25006 (read only).
     """
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"
@@ -49,4 +50,5 @@ def server_refusal(error: BaseException) -> str | None:
         return "no answer in time"
     if isinstance(error, (asyncpg.InterfaceError, OSError)):
         return str(error)
-    return str(error) if _sqlstate(error)[:2] in {"08", "28", "3D", "53", "57"} else None
+    state = _sqlstate(error)
+    return str(error) if state[:2] in {"08", "28", "3D", "53", "57"} or state in {"42501", "25006"} else None
