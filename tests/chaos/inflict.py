@@ -18,6 +18,8 @@ from tests.chaos.seen import Hold
 
 PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
+PATIENCE_OF_LASTING: Final = 4.0
+"""Seconds that a lasting fault waits for both nodes to be at work."""
 
 
 Apply = Callable[[], Awaitable[tuple[int, str]]]
@@ -46,8 +48,7 @@ class Inflictor:
         async with asyncio.TaskGroup() as healing:
             for fault in plan:
                 await asyncio.sleep(max(0.0, start + fault.at - time.monotonic()))
-                if node := self._victim(fault):
-                    healing.create_task(self._strike(fault, node))
+                healing.create_task(self._strike(fault))
             await asyncio.sleep(max(0.0, start + seconds - time.monotonic()))
         return time.monotonic()
 
@@ -69,7 +70,16 @@ class Inflictor:
                 return node
         return at_work[0] if at_work else None
 
-    async def _strike(self, fault: Fault, node: Node) -> None:
+    async def _find(self, fault: Fault) -> Node | None:
+        """A lasting fault waits until the other node can take over; most faults are gone if not possible now."""
+        deadline = time.monotonic() + (PATIENCE_OF_LASTING if fault.kind in LASTING else 0)
+        while (node := self._victim(fault)) is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return node
+
+    async def _strike(self, fault: Fault) -> None:
+        if (node := await self._find(fault)) is None:
+            return
         trap = None if fault.moment is Moment.now else node.link.arm(fault.moment, fault.skip)
         try:
             if trap is not None:
