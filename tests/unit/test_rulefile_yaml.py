@@ -37,7 +37,9 @@ def test_a_word_means_what_yaml_1_2_says(word: str, value: Any) -> None:
     assert type(read_value["x"]) is type(value)
 
 
-@pytest.mark.parametrize("word", [".nan", ".NaN", ".inf", "-.inf", "+.INF", "1e999", "9" * 101, "9" * 5000, "!!int x"])
+@pytest.mark.parametrize(
+    "word", [".nan", ".NaN", ".inf", "-.inf", "+.INF", "1e999", "9" * 101, "9" * 5000, "!!int x"]
+)
 def test_what_cannot_be_compared_is_an_error_at_its_place(word: str) -> None:
     _, complete, problems = read(f"a: 1\nx: {word}\n")
     assert complete
@@ -109,14 +111,20 @@ def test_a_hundred_aliases_are_fine_and_one_more_is_not() -> None:
 
 def test_aliases_cannot_make_a_large_file_of_a_small_one() -> None:
     lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
-    lines += [f"{new}: &{new} [{','.join(['*' + old] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    lines += [
+        f"{new}: &{new} [{','.join(['*' + old] * 9)}]"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
     _, complete, problems = read("\n".join(lines))
     assert not complete
     assert "aliases make more than" in problems[0][2]
 
 
 def test_aliases_cannot_nest_deeper_than_a_file_may() -> None:
-    assert "through the alias" in read("a: &a " + "[" * 60 + "]" * 60 + "\nb: " + "[" * 60 + "*a" + "]" * 60)[2][0][2]
+    assert (
+        "through the alias"
+        in read("a: &a " + "[" * 60 + "]" * 60 + "\nb: " + "[" * 60 + "*a" + "]" * 60)[2][0][2]
+    )
 
 
 def test_keys_that_are_no_text_must_be_quoted() -> None:
