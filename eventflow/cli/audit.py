@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples
-from eventflow.cli.output import cell, line, note, print_json, print_table
+from eventflow.cli.output import cells, line, note, print_json, print_table
 
 if TYPE_CHECKING:
     from eventflow.rulefile.ruleset import RuleSet
@@ -57,8 +56,7 @@ def audit(
     if json:
         print_json(rows)
     elif rows:
-        now = datetime.now(UTC)
-        print_table(COLUMNS, [[cell(row[name], now) for name in COLUMNS] for row in rows])
+        print_table(COLUMNS, cells(rows, COLUMNS))
     else:
         note("nothing has been taken in yet")
     for problem in problems:

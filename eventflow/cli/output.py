@@ -11,14 +11,20 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Row = Mapping[str, Any]
 """One line of a view: the table's words as keys."""
 
 # Cc and Cf hold escape sequences and text that reorders what is around it; Cs is no text; Zl, Zp break lines.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_TEXTS: Final = frozenset({"error", "reason", "message", "result", "subject", "event"})
+"""Columns whose text may go on in a second line."""
+_NARROWEST_TEXT: Final = 16
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _STATE_STYLES: Final = {
     "succeeded": "green", "running": "cyan", "admitted": "green", "matched": "green", "yes": "green",
@@ -65,9 +71,14 @@ def duration(value: timedelta) -> str:
 
 def moment(value: datetime, now: datetime) -> str:
     """A time in UTC with its age: `2026-11-21T07:35:51Z 3m ago`."""
-    units = duration(abs(now - value)).split()[0] if abs(now - value) >= timedelta(seconds=1) else "0s"
-    age = f"in {units}" if value > now else f"{units} ago"
-    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} {age}"
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} {age(value, now)}"
+
+
+def age(value: datetime, now: datetime) -> str:
+    """`3m ago`, or `in 3m` for what is to come."""
+    seconds = int(abs(now - value).total_seconds())
+    units = f"{seconds}s" if seconds < 10 else duration(timedelta(seconds=seconds)).split()[0]
+    return f"in {units}" if value > now else f"{units} ago"
 
 
 def cell(value: Any, now: datetime) -> str:
@@ -125,8 +136,20 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, em
     elif not rows:
         note(empty)
     else:
-        now = datetime.now(UTC)
-        print_table(columns, [[cell(row[name], now) for name in columns] for row in rows])
+        print_table(columns, cells(rows, columns))
+
+
+def cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
+    """The printable cells of a table; on a terminal a time is its age alone, for room."""
+    now = datetime.now(UTC)
+    brief = sys.stdout.isatty()
+    return [
+        [
+            age(value, now) if brief and isinstance(value, datetime) else cell(value, now)
+            for value in (row[name] for name in columns)
+        ]
+        for row in rows
+    ]
 
 
 def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
@@ -134,24 +157,59 @@ def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         _draw(columns, lines)
         return
-    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    widths = _widths(columns, lines)
     for line in (columns, *lines):
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
+def _widths(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+
+
 def _draw(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A table where the terminal is wide enough, else a paragraph for each line; ids are never cut in two."""
     from rich.console import Console
+
+    console = Console(highlight=False)
+    widths = _widths(columns, lines)
+    stiff = sum(
+        min(width, _NARROWEST_TEXT) if name in _TEXTS else width
+        for name, width in zip(columns, widths, strict=True)
+    )
+    if stiff + 2 * len(columns) <= console.width:
+        _draw_table(console, columns, lines)
+    else:
+        _draw_paragraphs(console, columns, lines)
+
+
+def _draw_table(console: Console, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
-        # Ids are there to be copied: cut in two lines they cannot be.
-        table.add_column(name, overflow="fold", no_wrap=name.endswith("id"))
+        table.add_column(name, overflow="fold", no_wrap=name not in _TEXTS)
     for line in lines:
         table.add_row(*(Text(text, style=_STATE_STYLES.get(text, "")) for text in line))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _draw_paragraphs(console: Console, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    head = next((name for name in reversed(columns) if name.endswith("id")), columns[0])
+    for line in lines:
+        row = dict(zip(columns, line, strict=True))
+        console.print(Text(row.pop(head), style="bold"), overflow="fold")
+        told = Text()
+        for name, text in row.items():
+            if text != "-":
+                told.append(f"{name} ", style="dim").append(text, style=_STATE_STYLES.get(text, "")).append(
+                    "  "
+                )
+        console.print(Padding(told, (0, 0, 0, 2)))
 
 
 def print_fields(fields: Row) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
 from eventflow.cli.output import (
-    cell,
+    cells,
     line,
     note,
     payload_text,
@@ -102,12 +102,9 @@ def show(run: RunId, json: Json = False) -> None:
     if json:
         print_json(found)
         return
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
     print_fields({name: value for name, value in found.items() if name != "tasks" and value is not None})
     line("")
-    print_table(TASK_COLUMNS, [[cell(task[name], now) for name in TASK_COLUMNS] for task in found["tasks"]])
+    print_table(TASK_COLUMNS, cells(found["tasks"], TASK_COLUMNS))
 
 
 @group.command(

@@ -445,13 +445,22 @@ def test_a_setting_that_cannot_be_used_is_named_and_keeps_its_password(
     eventflow: Command, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: int, said: str
 ) -> None:
     monkeypatch.setenv(f"EVENTFLOW_{variable}", value)
-    for command in ("runs", "serve"):
-        if (command, variable) == ("serve", "DATA"):
-            continue  # there it is made
-        answer = eventflow(command)
-        assert answer.code == code
-        assert said in answer.err
-        assert "hush" not in answer.err
+    answer = eventflow("runs")
+    assert answer.code == code
+    assert said in answer.err
+    assert "hush" not in answer.err
+
+
+def test_a_serve_without_its_postgres_says_so_and_ends(tmp_path: Path) -> None:
+    url = "postgresql://me:hush@127.0.0.1:1/flows"
+    ended = subprocess.run(
+        [*PROGRAM, "serve"], capture_output=True, text=True, check=False, timeout=DEADLINE,
+        env=environment(tmp_path) | {"EVENTFLOW_DATABASE_URL": url},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "cannot use Postgres at 127.0.0.1:1/flows: connection refused" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "hush" not in ended.stderr
 
 
 def test_a_database_that_was_never_migrated_says_so(
