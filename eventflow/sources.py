@@ -127,11 +127,13 @@ class Sources:
         self._readings: dict[str, Reading] = {}
         self._peers = 0
         self._lock = asyncio.Lock()
-        self.running = False
+        self._stopped = False
 
     async def reconcile(self, specs: Mapping[str, SourceSpec]) -> None:
         """Stop what is gone or changed, start what is new, claim what is free up to this node's share."""
         async with self._lock:
+            if self._stopped:
+                return
             for name, reading in list(self._readings.items()):
                 if specs.get(name) != reading.spec:
                     await self._stop(self._readings.pop(name))
@@ -139,11 +141,11 @@ class Sources:
                 if name not in self._readings:
                     self._readings[name] = self._start(spec)
             await self._claim_share()
-            self.running = True
 
     async def stop(self) -> None:
-        """End every partition task; their claims are released."""
+        """End every partition task, for good; their claims are released."""
         async with self._lock:
+            self._stopped = True
             for reading in self._readings.values():
                 await self._stop(reading)
             self._readings.clear()
