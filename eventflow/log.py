@@ -44,3 +44,5 @@ def configure_logging(log_format: LogFormat) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # Every loop of ours says once that Postgres is away; the driver would add a traceback a second.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)

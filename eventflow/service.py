@@ -54,12 +54,16 @@ async def forever(name: str, step: Step) -> None:
     Every loop of the process runs in here, so that a lost connection or a bug in one of them stops
     none of the others.
     """
+    away = False
     while True:
         try:
             await step()
+            away = False
         except Exception as error:
             if is_disconnect(error):
-                log.warning("postgres_away", loop=name, error=repr(error))
+                if not away:
+                    log.warning("postgres_away", loop=name, error=repr(error))
+                away = True
                 await asyncio.sleep(0.2)
             else:
                 log.exception("loop_failed", loop=name)

@@ -17,7 +17,7 @@ from eventflow.errors import OwnershipLost, RevisionChanged
 from eventflow.event import Record, encode_json
 from eventflow.source import Batch, Known, Mark, Receipt
 from eventflow.store.ownership import Claim
-from eventflow.store.pool import Connection
+from eventflow.store.pool import Connection, is_alive
 
 BEGIN: Final = "BEGIN; SELECT pg_advisory_xact_lock_shared(7310001)"
 """Lock and read of the revision are two statements: in one, the snapshot is older than the wait."""
@@ -30,7 +30,7 @@ async def batch_transaction(conn: Connection) -> AsyncGenerator[None]:
     try:
         yield
     except BaseException:
-        if not conn.is_closed():
+        if is_alive(conn):
             await conn.execute("ROLLBACK")
         raise
     await conn.execute("COMMIT")
@@ -43,7 +43,7 @@ async def savepoint(conn: Connection) -> AsyncGenerator[None]:
     try:
         yield
     except BaseException:
-        if not conn.is_closed():
+        if is_alive(conn):
             await conn.execute("ROLLBACK TO piece; RELEASE piece")
         raise
     await conn.execute("RELEASE piece")

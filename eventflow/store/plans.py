@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from eventflow.store.pool import Connection, Pool
+from eventflow.store.pool import Connection, Pool, is_alive
 
 SET_PLANS: Final = """
 SET enable_seqscan = off;
@@ -39,5 +39,5 @@ async def queue_session(pool: Pool) -> AsyncGenerator[Connection]:
         try:
             yield conn
         finally:
-            if not conn.is_closed():
+            if is_alive(conn):
                 await conn.execute(RESET_PLANS)

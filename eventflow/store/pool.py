@@ -174,6 +174,14 @@ async def connect_once(
     return connection
 
 
+def is_alive(connection: Connection) -> bool:
+    """Whether the session is still there. A pool that has lost one takes it back, and asking then raises."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
+
+
 _SERVER_FACTS: Final[LiteralString] = """
 SELECT current_setting('server_version_num')::int / 10000 AS major,
        current_setting('server_encoding') AS encoding,
