@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from eventflow.event import encode_json
-from eventflow.expression import Template
+from eventflow.expression import Template, activate
 from eventflow.store.failures import is_disconnect
 from eventflow.task import describe_error
 from eventflow.worker.locate import Function, find_function
@@ -65,7 +65,8 @@ class TaskPlan:
         """The arguments as JSON, where they are the same for every run."""
         if any(template.holes for template in self.templates):
             return None
-        return encode_json({name: template.value for name, template in self.task.inputs.items()})
+        nothing = activate({})
+        return encode_json({name: template.render(nothing) for name, template in self.task.inputs.items()})
 
     @cached_property
     def typed(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -73,7 +73,7 @@ def prepare(claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Call:
     if arguments is None:
         arguments, argv = _filled(plan, _values(claimed, around.results.get(claimed.run_id, {})))
     elif not isinstance(task.call, str):
-        argv = tuple(cast("str", template.value) for template in task.call)
+        argv = tuple(_text(template, activate({})) for template in task.call)
     event, data = around.origin(claimed.event_uid)
     return Call(
         run_id=str(claimed.run_id), workflow=claimed.workflow, task=claimed.task, attempt=claimed.attempt,

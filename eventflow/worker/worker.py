@@ -105,6 +105,11 @@ class Worker:
         finally:
             loops.close()
 
+    @property
+    def busy(self) -> int:
+        """How many attempts it holds."""
+        return len(self._held)
+
     async def drain(self, grace: timedelta) -> None:
         """Claim nothing more; give what runs `grace` to end, then hand its leases back and end it.
 
