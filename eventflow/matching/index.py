@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from eventflow.event import EVENTFLOW_SOURCE, Event
@@ -98,11 +99,10 @@ class Matcher:
 def _in_order(found: Found) -> list[Rule]:
     """In file order, each once: a rule may be filed under several keys that one event has."""
     found.sort()
-    last, rules = None, list[Rule]()
-    for entry in found:
-        if entry is not last:
+    rules = [found[0][1]]
+    for before, entry in pairwise(found):
+        if entry is not before:
             rules.append(entry[1])
-            last = entry
     return rules
 
 
