@@ -109,7 +109,8 @@ def _in_order(found: Found) -> list[Rule]:
 def _types(conditions: tuple[Condition, ...]) -> tuple[tuple[str, ...] | None, tuple[Condition, ...]]:
     """The types of which one is required (None: any may do), and the conditions that this leaves open."""
     for anchor in anchors(conditions):
-        if all(key.kind is Kind.equal and key.path == _TYPE_PATH for key in anchor.keys):
+        # Only texts: `type: null` never holds, and None stands for any type here.
+        if all(key[:2] == (Kind.equal, _TYPE_PATH) and isinstance(key.text, str) for key in anchor.keys):
             rest = tuple(one for one in conditions if not (anchor.exact and one is anchor.condition))
             return tuple(key.text for key in anchor.keys), rest
     return None, conditions
