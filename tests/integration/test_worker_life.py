@@ -31,9 +31,13 @@ async def content(file: Path) -> str:
 def endless(stage: Stage, kind: str, file: Path) -> None:
     """A task that says it has begun, then waits for ever."""
     waiting = "await asyncio.sleep(1000)" if kind == "async def" else "time.sleep(1000)"
-    stage.code(
-        f"import asyncio, time\n{kind} f():\n  open({str(file)!r}, 'a').write('begun ')\n  {waiting}\n"
-    )
+    stage.code(f"""
+        import asyncio, time
+        {kind} f():
+            with open({str(file)!r}, "a") as said:
+                said.write("begun ")
+            {waiting}
+    """)
     stage.workflow(task("task", "jobs:f"))
 
 
