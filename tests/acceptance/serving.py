@@ -18,7 +18,9 @@ sources:
   hook: {connector: webhook, verify: none}
   keyed: {connector: webhook, verify: none, id: data.key}
 workflows:
-  load: {params: {item: string}, tasks: {enter: {python: "steps:enter", with: {item: "${params.item}"}}}}
+  load:
+    params: {item: string}
+    tasks: {enter: {python: "steps:enter", with: {item: "${params.item}"}}}
   slow: {tasks: {wait: {shell: ["sh", "-c", "echo started >> ../slow.log; sleep 2; echo ended >> ../slow.log"]}}}
 rules:
   files:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ async def test_a_second_sigterm_ends_it_at_once(place: Place, pool: Pool) -> Non
         assert time.monotonic() - asked < 1
 
 
-def started(place: Place):  # noqa: ANN201
+def started(place: Place) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return (place.folder / "slow.log").exists() or any(
             "started" in path.read_text() for path in place.folder.rglob("slow.log")

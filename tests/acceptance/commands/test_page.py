@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from eventflow.cli.main import app
 
-PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+PAGE = Path(__file__).parents[3] / "docs" / "commands.md"
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"`((?:eventflow )[^`]+)`")
 

@@ -1,0 +1,116 @@
+"""Commands that change something, against a `serve` that goes on working."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.commands.conftest import Command, World, until
+
+
+def test_a_run_is_started_waited_for_and_cancelled(at_work: World, eventflow: Command) -> None:
+    done = eventflow("run", "sleep", "-p", "seconds=0", "--wait", "--json").json
+    assert (done["state"], done["params"]) == ("succeeded", {"seconds": 0})
+    long = eventflow("run", "sleep", "-p", "seconds=600", "--json").json["run_id"]
+    assert eventflow("runs", "cancel", long).code == 0
+    assert eventflow("runs", "show", long, "--json").json["state"] == "cancelled"
+    again = eventflow("runs", "cancel", long)
+    assert again.code == 1
+    assert "not running" in again.err
+
+
+def test_a_run_that_fails_exits_1(at_work: World, eventflow: Command) -> None:
+    failed = eventflow("run", "load", "-p", "path=/nowhere/at/all; exit 3", "--wait")
+    assert failed.code == 1
+    assert "failed" in failed.out
+
+
+def test_a_mended_letter_comes_back_in(ended: list[Any], eventflow: Command, tmp_path: Path) -> None:
+    (letter,) = eventflow("dlq", "--stage", "decode", "--json").json
+    refused = eventflow("dlq", "replay", letter["id"])
+    assert refused.code == 1
+    assert "dlq edit" in refused.err
+    mended = tmp_path / "mended.json"
+    mended.write_bytes(b'{"n": "mended", "qty": 2}')
+    assert eventflow("dlq", "edit", letter["id"], "--set-file", str(mended)).code == 0
+    (sent,) = eventflow("dlq", "replay", letter["id"], "--json").json
+    assert (sent["became"], sent["error"]) == ("event", None)
+    events = until(
+        lambda: eventflow("events", "--source", "web", "--json").json,
+        lambda events: any(event["id"] == sent["event"] for event in events),
+    )
+    assert len(events) == 2
+    shown = eventflow("dlq", "show", letter["id"], "--json").json
+    assert (shown["state"], shown["raw"]) == ("replayed", '{"n": "broken", "qty": ')
+    assert shown["edited"] == '{"n": "mended", "qty": 2}'
+    assert eventflow("audit").code == 0
+
+
+def test_an_editor_that_fails_leaves_the_letter_alone(
+    ended: list[Any], at_work: World, eventflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (letter,) = eventflow("dlq", "--rule", "orders-landed", "--json", "-n", "1").json
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.delenv("EDITOR", raising=False)
+    assert "--set-file" in eventflow("dlq", "edit", letter["id"]).err
+    monkeypatch.setenv("EDITOR", "false")
+    assert eventflow("dlq", "edit", letter["id"]).code == 2
+    monkeypatch.setenv("EDITOR", "sed -i s/orders/ORDERS/")
+    assert eventflow("dlq", "edit", letter["id"]).code == 0
+    assert "ORDERS" in eventflow("dlq", "show", letter["id"], "--json").json["edited"]
+    assert eventflow("dlq", "edit", letter["id"], "--undo").code == 0
+    assert eventflow("dlq", "show", letter["id"], "--json").json["edited"] is None
+
+
+def test_a_mended_run_is_retried(ended: list[Any], at_work: World, eventflow: Command) -> None:
+    at_work.land("orders_uk.csv", "bad\n")
+    runs = until(
+        lambda: eventflow("runs", "--state", "failed", "--json").json,
+        lambda runs: any(run["event"] == "orders_uk.csv" for run in runs),
+    )
+    (run,) = [run for run in runs if run["event"] == "orders_uk.csv"]
+    at_work.land("orders_uk.csv", "good\n")
+    assert eventflow("runs", "retry", run["run_id"]).code == 0
+    until(
+        lambda: eventflow("runs", "show", run["run_id"], "--json").json,
+        lambda shown: shown["state"] == "succeeded",
+    )
+    assert eventflow("runs", "retry", run["run_id"]).code == 1
+    assert run["run_id"] not in {letter["run_id"] for letter in eventflow("dlq", "--json").json}
+
+
+def test_a_paused_source_is_not_read_until_it_is_resumed(at_work: World, eventflow: Command) -> None:
+    assert eventflow("sources", "pause", "landing").code == 0
+    (row,) = [row for row in eventflow("sources", "--json").json if row["source"] == "landing"]
+    assert (row["state"], row["owner"]) == ("paused", None)
+    at_work.land("returns_late.csv", "a\n")
+    assert eventflow("sources", "resume", "landing").code == 0
+    until(
+        lambda: eventflow("events", "--json").json,
+        lambda events: any(event["subject"] == "returns_late.csv" for event in events),
+    )
+    assert "not supported yet" in eventflow("sources", "pause", "web").err
+
+
+def test_a_discarded_letter_says_why(ended: list[Any], eventflow: Command) -> None:
+    (letter,) = eventflow("dlq", "--rule", "orders-landed", "--json", "-n", "1").json
+    assert eventflow("dlq", "discard", letter["id"], "--reason", "known bad file").code == 0
+    assert eventflow("dlq", "show", letter["id"], "--json").json["resolution"] == "known bad file"
+    assert eventflow("dlq", "discard", letter["id"]).code == 1
+    assert eventflow("audit", "--inside").code == 0
+
+
+def test_apply_plans_applies_and_repeats_nothing(
+    at_work: World, eventflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(at_work.folder / "flow.yaml")
+    assert "nothing would change" in eventflow("apply", path, "--plan").out
+    assert "nothing changed" in eventflow("apply", path).out
+    other = at_work.folder / "other.yaml"
+    other.write_text("rules: {}\n")
+    assert "- flow.yaml" in eventflow("apply", str(other), "--plan").out
+    refused = eventflow("apply", str(other))
+    assert refused.code == 2
+    assert "--take-over" in refused.err

@@ -1,0 +1,116 @@
+"""What the lists and `explain` say of a `serve` that has worked, and what they say to a wrong question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.commands.conftest import Command, World
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("events", "ingested source type subject id class uid partition size"),
+        ("sources", "source partition state owner position taken duplicates last_event silence message"),
+        ("rules", "rule state does firings last_fired where_errors loop_skips dead_letters revision"),
+        ("firings", "at rule state event run_state run_id firing_id revision reason"),
+        ("runs", "created workflow rule state duration event error run_id revision"),
+        ("dlq", "created stage state source rule event attempts reason id"),
+        ("audit", "source taken matched open late dead unmatched retired missing outside unknown balanced"),
+        ("db status", "number name applied"),
+    ],
+)
+def test_lists_are_one_array_of_objects(
+    ended: list[Any], eventflow: Command, command: str, words: str
+) -> None:
+    rows = eventflow(*command.split(), "--json").json
+    assert rows
+    for row in rows:
+        assert set(words.split()) <= set(row)
+    if command != "db status":
+        assert len(eventflow(*command.split(), "--json", "--limit", "1").json) == 1
+        assert eventflow(*command.split(), "--since", "1d").code == 0
+    table = eventflow(*command.split()).out.splitlines()
+    assert len(table) >= len(rows) + 1
+
+
+def test_runs_tell_which_file_failed_and_why(ended: list[dict[str, Any]], eventflow: Command) -> None:
+    by_file = {run["event"]: run for run in ended}
+    assert by_file["orders_eu.csv"]["state"] == "succeeded"
+    failed = by_file["orders_us.csv"]
+    assert failed["state"] == "failed"
+    assert "task 'copy' failed" in failed["error"]
+    shown = eventflow("runs", "show", failed["run_id"], "--json").json
+    assert [(task["task"], task["state"]) for task in shown["tasks"]] == [("copy", "failed")]
+    assert shown["params"]["path"].endswith("landing/orders_us.csv")
+    assert "copy | copying" in eventflow("runs", "logs", failed["run_id"]).out
+    assert failed["run_id"] in eventflow("runs").out
+    assert eventflow("runs", "--state", "succeeded", "--json").json == [by_file["orders_eu.csv"]]
+
+
+def test_explain_says_what_fired_and_what_was_near(
+    ended: list[Any], at_work: World, eventflow: Command
+) -> None:
+    landed = eventflow("explain", str(at_work.folder / "landing" / "orders_eu.csv"))
+    assert "orders-landed: fired" in landed.out
+    assert "load succeeded" in landed.out
+    near = eventflow("explain", "landing/returns_eu.csv", "returns-landed")
+    assert "FAIL where event.data.size > 1000: false" in near.out
+    assert "event.data.size = 4" in near.out
+    found = eventflow("explain", "returns_eu.csv#1", "--json").json
+    outcomes = {rule["rule"]: rule["outcome"] for rule in found["rules"]}
+    assert outcomes == {"returns-landed": "not matched", "orders-landed": "not matched"}
+
+
+def test_the_audit_counts_files_that_nobody_asked_for_and_misses_none(
+    ended: list[Any], eventflow: Command
+) -> None:
+    books = {row["source"]: row for row in eventflow("audit", "--json").json}
+    landing = books["landing"]
+    assert (landing["outside"], landing["unknown"], landing["ignored"]) == (3, 0, 1)
+    assert (books["web"]["taken"], books["web"]["dead"], books["web"]["unmatched"]) == (2, 1, 1)
+    assert all(row["balanced"] for row in books.values())
+    assert "everything is accounted for" in eventflow("audit").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("runs show nothing", "no run 'nothing'"),
+        ("runs show 0123456789abcdef", "no run '0123456789abcdef'"),
+        ("runs --state asleep", "none of running"),
+        ("runs --since yesterday", "'yesterday' is neither an age"),
+        ("runs --limit 0", "greater than or equal to 1"),
+        ("dlq show nothing", "no dead letter 'nothing'"),
+        ("dlq --stage lost", "none of decode"),
+        ("dlq replay", "--all"),
+        ("dlq replay --all 0199f3a2", "--all"),
+        ("explain nothing", "no event 'nothing'"),
+        ("explain orders_eu.csv orders-lnded", "did you mean 'orders-landed'"),
+        ("run lod -p path=x", "did you mean 'load'"),
+        ("run load", "'path'"),
+        ("run load -p path", "'path' is no NAME=VALUE"),
+        ("run sleep -p seconds=soon", "must be an int"),
+        ("sources pause landig", "did you mean 'landing'"),
+        ("rules pause orders-landed", "not supported yet"),
+        ("apply nowhere.yaml", "nowhere.yaml"),
+        ("check nowhere.yaml", "nowhere.yaml"),
+        ("test nowhere.yaml", "nowhere.yaml"),
+        ("backtest x", "No such command"),
+    ],
+)
+def test_wrong_use_exits_2_and_says_what_to_do(
+    ended: list[Any], eventflow: Command, words: str, said: str
+) -> None:
+    answer = eventflow(*words.split())
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.out == ""
+
+
+def test_an_ambiguous_beginning_lists_what_it_may_mean(ended: list[Any], eventflow: Command) -> None:
+    answer = eventflow("runs", "show", ended[0]["run_id"][:4])
+    assert answer.code == 2
+    assert ended[-1]["run_id"] in answer.err
