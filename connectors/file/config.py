@@ -64,6 +64,13 @@ class FileConfig(BaseModel):
     watch: Literal["auto", "poll"] = "auto"
     rescan: Duration = timedelta(seconds=60)
 
+    @field_validator("path", "pattern")
+    @classmethod
+    def _no_holes(cls, text: str) -> str:
+        if "${" in text:
+            raise ValueError("there is nothing to fill a ${} with here; write it out")
+        return text
+
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from eventflow.rulefile.block import Block
-from eventflow.rulefile.nodes import locate, plain_value, shorten
+from eventflow.rulefile.nodes import at, kind, locate, plain_value
 from eventflow.rulefile.report import did_you_mean, unknown
 
 Path = tuple[str | int, ...]
+
+_OURS: Final[Mapping[str, str]] = {
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+"""Pydantic's kinds of error that a person would otherwise have to translate."""
 
 
 def report_misfit(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
     """Report one of pydantic's errors about `block`."""
     path = _path_in(block, detail["loc"])
-    dotted = ".".join(str(step) for step in path)
     if detail["type"] == "missing":
         where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark
-        block.error(where, f"'{dotted}' is missing")
+        block.error(where, f"'{'.'.join(map(str, path))}' is missing")
     elif detail["type"] == "extra_forbidden":
         where = locate(block.node, path, on_key=True)
         block.error(where, unknown("word", str(path[-1]), _words_at(model, path[:-1])))
     else:
-        block.error(locate(block.node, path), _in_our_words(path, dotted, detail))
+        block.error(locate(block.node, path), _in_our_words(block, path, detail))
 
 
 def _path_in(block: Block, loc: Path) -> Path:
@@ -43,15 +57,17 @@ def _path_in(block: Block, loc: Path) -> Path:
     return tuple(path)
 
 
-def _in_our_words(path: Path, dotted: str, detail: ErrorDetails) -> str:
+def _in_our_words(block: Block, path: Path, detail: ErrorDetails) -> str:
+    dotted = ".".join(str(step) for step in path)
     text = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if not path:
         return text
     if detail["type"] in {"value_error", "assertion_error"}:
         return f"'{dotted}': {text}"
-    given = detail["input"]
-    shown = "" if isinstance(given, dict | list) else f", not {shorten(repr(given))}"
-    return f"'{dotted}': {text[0].lower()}{text[1:]}{shown}{_near(detail)}"
+    said = _OURS.get(detail["type"]) or f"{text[0].lower()}{text[1:]}".replace("input should be", "must be")
+    node = at(block.node, path)
+    shown = "" if said.endswith("empty") or node is None else f", not {kind(node)}"
+    return f"'{dotted}' {said}{shown}{_near(detail)}"
 
 
 def _near(detail: ErrorDetails) -> str:

@@ -60,21 +60,36 @@ def plain_value(node: Node) -> JSON:
     return {key: plain_value(entry.value) for key, entry in node.entries.items()}
 
 
+def at(node: Node, path: tuple[str | int, ...]) -> Node | None:
+    """The node at `path` below `node`; None where there is none."""
+    for step in path:
+        found = child(node, step)
+        if found is None:
+            return None
+        node = found
+    return node
+
+
+def child(node: Node, step: str | int) -> Node | None:
+    """The value under a key, or at an index."""
+    if isinstance(node, MapNode):
+        entry = node.entries.get(str(step))
+        return entry.value if entry is not None else None
+    if isinstance(node, ListNode) and isinstance(step, int) and 0 <= step < len(node.items):
+        return node.items[step]
+    return None
+
+
 def locate(node: Node, path: tuple[str | int, ...], *, on_key: bool = False) -> Mark:
     """Where the value at `path` below `node` stands, or its key; where it is absent, the nearest place."""
-    mark = node.mark
     for index, step in enumerate(path):
-        last = index == len(path) - 1
-        if isinstance(node, MapNode) and step in node.entries:
-            entry = node.entries[str(step)]
-            mark = entry.key if last and on_key else entry.value.mark
-            node = entry.value
-        elif isinstance(node, ListNode) and isinstance(step, int) and 0 <= step < len(node.items):
-            node = node.items[step]
-            mark = node.mark
-        else:
+        found = child(node, step)
+        if found is None:
             break
-    return mark
+        if on_key and index == len(path) - 1 and isinstance(node, MapNode):
+            return node.entries[str(step)].key
+        node = found
+    return node.mark
 
 
 def kind(node: Node) -> str:

@@ -36,13 +36,13 @@ def read_source(
     if connector is None:
         return None
     words = {key: plain_value(entry.value) for key, entry in block.entries() if key not in SOURCE.now}
-    _check_holes(block)
     try:
         config = connector.Config.model_validate(words)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             report_misfit(block, connector.Config, detail)
         return None
+    _check_holes(block)
     if connector.delivery is Delivery.pushed and "id" not in words and "dedupe" not in words:
         block.warn(block.mark, "has neither 'id' nor 'dedupe': a sender's retry is a second event")
     spec = SourceSpec(
@@ -100,6 +100,8 @@ def _try(spec: SourceSpec, block: Block) -> None:
         spec.factory(spec.name, spec.config, _dry_context(spec.folder, block))
     except (EventflowError, ValueError) as error:
         block.error(block.mark, str(error))
+    except Exception as error:  # a connector's own bug: it has no place in the file but this one
+        block.error(block.mark, f"the connector '{spec.connector}' fails: {type(error).__name__}: {error}")
 
 
 def _dry_context(folder: Path, block: Block) -> SourceContext:

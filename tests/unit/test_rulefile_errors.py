@@ -201,7 +201,7 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
         ("connector: file\npath: x", ["2:3: source 's': 'initial' is missing"]),
         (
             "connector: file\npath: x\ninitial: proces",
-            ["5:14: source 's': 'initial': input should be 'process' or 'ignore', not 'proces'; "
+            ["5:14: source 's': 'initial' must be 'process' or 'ignore', not the text 'proces'; "
              "did you mean 'process'?"],
         ),
         (
@@ -219,7 +219,17 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
         ),
         (
             'connector: file\npath: "${event.data.path}"\ninitial: process',
-            ["4:11: source 's': '${event.data.path}': the only hole here is ${secret.NAME}"],
+            ["4:11: source 's': 'path': there is nothing to fill a ${} with here; write it out"],
+        ),
+        (
+            'connector: webhook\nverify: {scheme: hmac, header: X, secrets: ["${env.KEY}"]}\nid: data.id',
+            ["4:48: source 's': '${env.KEY}': the only hole here is ${secret.NAME}"],
+        ),
+        (
+            "connector: file\npath: ''\ninitial: process\nsettle: 2s\nremoved: 'yes'",
+            ["4:11: source 's': 'path' must not be empty",
+             "6:13: source 's': 'settle' must be a mapping, not the text '2s'",
+             "7:14: source 's': 'removed' must be true or false, not the text 'yes'"],
         ),
         ("connector: webhook\nid: data.id", ["2:3: source 's': 'verify' is missing"]),
         (
