@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import resource
 from asyncio import TimerHandle
-from typing import Final
+from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from eventflow.api.joined import JoinedWrites
 
 HEADERS_WITHIN: Final = 10.0
 """Seconds from the first sign of a request (or the connection) to the end of its headers."""
@@ -58,10 +60,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Arm the deadline of the first request; refuse the connection if there are too many."""
-        super().connection_made(transport)
+        joined = cast("asyncio.Transport", JoinedWrites(transport, self.loop))
+        super().connection_made(joined)
         if len(self.connections) > self.max_connections:
-            transport.write(_TOO_MANY)
-            transport.close()
+            joined.write(_TOO_MANY)
+            joined.close()
             return
         self._expect(body=False)
 
