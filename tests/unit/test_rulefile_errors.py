@@ -223,7 +223,7 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
         ),
         (
             'connector: webhook\nverify: {scheme: hmac, header: X, secrets: ["${env.KEY}"]}\nid: data.id',
-            ["4:48: source 's': '${env.KEY}': the only hole here is ${secret.NAME}"],
+            ["4:49: source 's': '${env.KEY}': the only hole here is ${secret.NAME}"],
         ),
         (
             "connector: file\npath: ''\ninitial: process\nsettle: 2s\nremoved: 'yes'",
