@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from eventflow.rulefile.block import Block
@@ -29,8 +29,17 @@ _OURS: Final[Mapping[str, str]] = {
 """Pydantic's kinds of error that a person would otherwise have to translate."""
 
 
-def report_misfit(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
-    """Report one of pydantic's errors about `block`."""
+def report_misfits(block: Block, model: type[BaseModel], error: ValidationError) -> None:
+    """Report everything that the connector's model objects to."""
+    details = error.errors(include_url=False)
+    later = {detail["loc"][:-1] for detail in details if "not supported yet" in detail["msg"]}
+    for detail in details:
+        # What is missing beside a word that does not work yet may not be missing once it does.
+        if detail["type"] != "missing" or detail["loc"][:-1] not in later:
+            _report(block, model, detail)
+
+
+def _report(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
     path = _path_in(block, detail["loc"])
     if detail["type"] == "missing":
         where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from eventflow.event import EVENTFLOW_SOURCE
 from eventflow.expression import VarType
@@ -21,7 +22,7 @@ from eventflow.workflow.definition import Workflow
 WHERE_VARIABLES: Variables = {"event": VarType.event}
 """What `where` may read."""
 
-FIRING_VARIABLES: Variables = {
+FIRING_VARIABLES: Final = {
     "event": VarType.event,
     "events": VarType.list,
     "key": VarType.any,
@@ -30,6 +31,16 @@ FIRING_VARIABLES: Variables = {
     "firing.time": VarType.timestamp,
 }
 """What the holes of `with` may read."""
+
+_LATER_VARIABLES: Final = FIRING_VARIABLES | {
+    "events": VarType.any,
+    "value": VarType.any,
+    "missing": VarType.list,
+    "slot": VarType.string,
+    "window.start": VarType.timestamp,
+    "window.end": VarType.timestamp,
+}
+"""What they may read beside `when`: not supported yet, so nothing else should be said of them."""
 
 _PLAIN_TRIGGER = ("from", "match", "where")
 MAX_REENTRY = 1000
@@ -56,7 +67,7 @@ def read_rule(name: str, block: Block, names: Names) -> Rule | None:
     sources = _sources(block, names)
     pattern = _pattern(block)
     where = read_condition(block, "where", WHERE_VARIABLES)
-    inputs = read_inputs(block, FIRING_VARIABLES)
+    inputs = read_inputs(block, _LATER_VARIABLES if "when" in block else FIRING_VARIABLES)
     run, emit = block.text("run"), _emit(block)
     if run is not None:
         _check_run(block, run, names)

@@ -14,7 +14,7 @@ from eventflow.event import JSON
 from eventflow.expression import Expression, ExpressionError, VarType
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
-from eventflow.rulefile.misfits import report_misfit
+from eventflow.rulefile.misfits import report_misfits
 from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, shorten
 from eventflow.rulefile.report import unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
@@ -39,8 +39,7 @@ def read_source(
     try:
         config = connector.Config.model_validate(words)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            report_misfit(block, connector.Config, detail)
+        report_misfits(block, connector.Config, error)
         return None
     _check_holes(block)
     if connector.delivery is Delivery.pushed and "id" not in words and "dedupe" not in words:

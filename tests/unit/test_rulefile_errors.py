@@ -256,6 +256,42 @@ def test_a_wrong_source_is_told_where_and_why(words: str, expected: list[str]) -
     assert in_source(words) == expected
 
 
+def test_what_stands_beside_a_trigger_that_does_not_work_yet_is_not_called_wrong() -> None:
+    """The example of several events in the language's own description."""
+    said = problems_of("""\
+        sources: {landing: {connector: file, path: x, initial: process}}
+        workflows: {close-day: {params: {day: date, files: list}, tasks: {a: {shell: [x]}}}}
+        rules:
+          close-day:
+            when:
+              all:
+                sales: {from: landing, match: {data.dataset: sales}, members: {data.region: [us, eu, apac]}}
+                fx: {from: landing, match: {data.kind: fx}, key: data.business_day}
+              key: data.day
+              within: 6h
+            on_incomplete: {emit: close-day.incomplete}
+            run: close-day
+            with: {day: "${key}", files: "${events.sales.map(e, e.data.path)}"}
+          counted:
+            when: {sum: data.n, reaches: 10, within: 1h, match: {type: x}}
+            emit: y
+            with: {sum: "${value}", from: "${window.start}", to: "${window.end}"}
+        """)
+    assert said == [
+        "5:5: rule 'close-day': 'when' is not supported yet",
+        "11:5: rule 'close-day': 'on_incomplete' is not supported yet",
+        "15:5: rule 'counted': 'when' is not supported yet",
+    ]
+
+
+def test_a_webhook_scheme_that_does_not_work_yet_is_all_that_is_said() -> None:
+    assert in_source(
+        'connector: webhook\nverify: {scheme: github, secrets: ["${secret.GH}"]}\nid: data.id'
+    ) == [
+        "4:22: source 's': 'verify.scheme': scheme 'github' is not supported yet; use `hmac` with the sender's header"
+    ]
+
+
 def test_the_source_eventflow_is_built_in() -> None:
     said = problems_of("sources:\n  eventflow: {connector: file, path: x, initial: process}\n")
     assert said == ["2:3: the source 'eventflow' is built in; choose another name"]
