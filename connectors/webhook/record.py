@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
+from uuid_utils import uuid7  # its text is made ten times faster than the standard library's
 
 from connectors.webhook.config import WebhookConfig
 from connectors.webhook.content import decode_body, parse_fields
 from eventflow.errors import Undecodable
-from eventflow.event import JSON, Broken, Event, Record, new_uid
+from eventflow.event import JSON, Broken, Event, Record
 from eventflow.source import Predicate
 
 DEFAULT_TYPE = "webhook.received"
@@ -108,7 +109,7 @@ class RecordMaker:
             time = _moment(self._time(variables)) if self._time else None
         return Event(
             source=self._source,
-            id=str(new_uid()) if id_ is None else id_,
+            id=str(uuid7()) if id_ is None else id_,
             type=type_,
             data=data,
             raw=body,
