@@ -1,8 +1,9 @@
 """The faults as a seeded plan: which process or connection is hit, when, and for how long. No I/O, no clock.
 
-Two streams run side by side. *Deaths* take a process or a way to Postgres away for a while: a node works
-again some seconds later. *Cuts* end connections, which costs next to nothing, so they are many: they are
-what gives every place between two statements its chance.
+Three streams run side by side. *Deaths* take a process away; it is started again at once. *Sieges* hold a
+node for longer than a lease, so that the other one takes over what it held; meanwhile that other one is
+left alive. *Cuts* end connections, which costs next to nothing, so they are many: they are what gives every
+place between two statements its chance.
 """
 
 from __future__ import annotations
@@ -50,14 +51,16 @@ class Moment(StrEnum):
 
 LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both})
 """Longer than a lease: whoever is hit has lost what it held, and does not know it."""
+SPARED: Final = frozenset({Kind.kill_serve, Kind.kill_postgres, Kind.end_serve})
+"""Not during a siege."""
 
 UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply})
 """These strike at once, not at a moment of the wire."""
 
 DEATHS: Final[Mapping[Kind, float]] = {
-    Kind.kill_serve: 7, Kind.kill_task: 5, Kind.kill_postgres: 4, Kind.stop_serve: 4, Kind.stall_link: 4,
-    Kind.stall_both: 1, Kind.end_serve: 1, Kind.apply: 2,
+    Kind.kill_serve: 7, Kind.kill_postgres: 5, Kind.kill_task: 5, Kind.end_serve: 1, Kind.apply: 1.5,
 }  # fmt: skip
+SIEGES: Final[Mapping[Kind, float]] = {Kind.stop_serve: 6, Kind.stall_link: 4, Kind.stall_both: 1}
 CUTS: Final[Mapping[Kind, float]] = {Kind.cut: 12, Kind.end_backends: 1}
 
 MOMENTS: Final[Mapping[Moment, float]] = {
@@ -94,7 +97,11 @@ class Stream:
     pause: tuple[float, float]
 
 
-STREAMS: Final = (Stream("deaths", DEATHS, (0.7, 2.1)), Stream("cuts", CUTS, (0.1, 0.6)))
+STREAMS: Final = (
+    Stream("deaths", DEATHS, (0.6, 1.8)),
+    Stream("sieges", SIEGES, (6.5, 9.0)),
+    Stream("cuts", CUTS, (0.1, 0.6)),
+)
 START: Final = 2.0
 SPELL: Final = 12.0
 CALM: Final = 2.5
@@ -108,7 +115,7 @@ def faults(seed: int, seconds: float, lease: float) -> Iterator[Fault]:
 
 def _stream(seed: int, seconds: float, lease: float, stream: Stream) -> Iterator[Fault]:
     random = Random(f"{seed}:{stream.name}")
-    at = START
+    at = START + random.uniform(0, stream.pause[0])
     while at < seconds:
         if (at - START) % (SPELL + CALM) < SPELL:
             yield _fault(random, at, lease, stream.weights)
@@ -118,7 +125,7 @@ def _stream(seed: int, seconds: float, lease: float, stream: Stream) -> Iterator
 def _fault(random: Random, at: float, lease: float, weights: Mapping[Kind, float]) -> Fault:
     kind = random.choices(list(weights), list(weights.values()))[0]
     node, moment = random.randrange(2), random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
-    lasts = lease + random.uniform(0.5, 2.5) if kind in LASTING else random.uniform(0.1, 1.2)
+    lasts = lease + random.uniform(1.5, 4.0) if kind in LASTING else random.uniform(0.1, 1.2)
     skip = random.choice((0, 0, 1, 2, 3))
     if kind in UNTIMED:
         moment, skip = Moment.now, 0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, Final, LiteralString
 
-from tests.chaos.faults import LASTING, Fault, Kind, Moment
+from tests.chaos.faults import LASTING, SPARED, Fault, Kind, Moment
 from tests.chaos.link import Trap
 from tests.chaos.observe import Database
 from tests.chaos.processes import Node, Postgres, kill
@@ -41,6 +41,7 @@ class Inflictor:
         self._nodes, self._postgres, self._database, self._apply = nodes, postgres, database, apply
         self._random = Random(f"{seed}:victims")
         self._postgres_lock = asyncio.Lock()
+        self._besieged = False
 
     async def run(self, plan: Iterable[Fault], seconds: float) -> float:
         """All faults, each healed beside the next ones; the monotonic time at which the last was healed."""
@@ -63,7 +64,9 @@ class Inflictor:
     def _victim(self, fault: Fault) -> Node | None:
         """The fault's node if it is at work, else the other: hitting a process that starts proves little."""
         at_work = [node for node in self._nodes if node.at_work]
-        if fault.kind in LASTING and len(at_work) < len(self._nodes):
+        if fault.kind in LASTING and (self._besieged or len(at_work) < len(self._nodes)):
+            return None
+        if fault.kind in SPARED and self._besieged:
             return None
         for node in at_work:
             if node.number == fault.node:
@@ -71,7 +74,7 @@ class Inflictor:
         return at_work[0] if at_work else None
 
     async def _find(self, fault: Fault) -> Node | None:
-        """A lasting fault waits until the other node can take over; most faults are gone if not possible now."""
+        """A lasting fault waits until the other node can take over; others strike now or never."""
         deadline = time.monotonic() + (PATIENCE_OF_LASTING if fault.kind in LASTING else 0)
         while (node := self._victim(fault)) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
@@ -80,6 +83,13 @@ class Inflictor:
     async def _strike(self, fault: Fault) -> None:
         if (node := await self._find(fault)) is None:
             return
+        self._besieged = self._besieged or fault.kind in LASTING
+        try:
+            await self._strike_at(fault, node)
+        finally:
+            self._besieged = self._besieged and fault.kind not in LASTING
+
+    async def _strike_at(self, fault: Fault, node: Node) -> None:
         trap = None if fault.moment is Moment.now else node.link.arm(fault.moment, fault.skip)
         try:
             if trap is not None:
