@@ -63,12 +63,21 @@ def run_cases(path: Path, *, as_json: bool, junit: Path | None, seed: int) -> in
         begun = perf_counter()
         results.append((judge(case, examined.ruleset, seed), perf_counter() - begun))
     if junit is not None:
-        junit.write_bytes(as_junit(results))
+        _write(junit, as_junit(results))
     if as_json:
         print_json([_record(verdict, seconds) for verdict, seconds in results])
     else:
         _print(results)
     return 0 if all(verdict.passed for verdict, _ in results) else 1
+
+
+def _write(report: Path, content: bytes) -> None:
+    from eventflow.errors import UsageError
+
+    try:
+        report.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"cannot write {report}: {error.strerror}") from error
 
 
 def _record(verdict: Verdict, seconds: float) -> dict[str, object]:

@@ -30,14 +30,12 @@ def read_folder(path: Path) -> Mapping[str, bytes]:
     """
     root = set_folder(path)
     if path.is_dir():
-        names = [
-            name for name in _walk(root) if name.endswith(RULE_SUFFIXES) and not name.endswith(TEST_SUFFIXES)
-        ]
-        code = [name for name in _walk(root) if name.endswith(".py")]
+        found = list(_walk(root))
+        names = [one for one in found if one.endswith(RULE_SUFFIXES) and not one.endswith(TEST_SUFFIXES)]
     else:
         names = [_existing(_rule_file_of(path)).name]
-        code = [name for name in _walk(root, packages_only=True) if name.endswith(".py")]
-    return _read(root, [*names, *code])
+        found = list(_walk(root, packages_only=True))
+    return _read(root, [*names, *(one for one in found if one.endswith(".py"))])
 
 
 def read_tests(path: Path) -> Mapping[str, bytes]:
@@ -75,22 +73,29 @@ def _rule_file_of(path: Path) -> Path:
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UsageError(f"no such file or folder: {path}; name a rule file or a folder of rule files")
+    if not path.name.endswith(RULE_SUFFIXES):
+        raise UsageError(f"{path} is no rule file: their names end in {' or '.join(RULE_SUFFIXES)}")
     return path
 
 
 def _walk(root: Path, *, packages_only: bool = False) -> Iterator[str]:
     """Files below the root, sorted; not those in hidden folders, caches, environments and linked folders."""
-    for folder, folders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        shown = os.path.relpath(error.filename, root).encode("utf-8", "backslashreplace").decode()
+        raise RuleSetError([Problem(shown, 1, 1, f"cannot be read: {error.strerror}")])
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(one for one in folders if _entered(Path(folder, one), packages_only))
         for name in sorted(names):
-            if not name.startswith(".") and Path(folder, name).is_file():
+            if not name.startswith(".") and os.path.isfile(os.path.join(folder, name)):
                 yield Path(folder, name).relative_to(root).as_posix()
 
 
 def _entered(folder: Path, packages_only: bool) -> bool:
-    if folder.name.startswith(".") or folder.name in _SKIPPED or (folder / "pyvenv.cfg").exists():
+    if folder.name.startswith(".") or folder.name in _SKIPPED or os.path.exists(folder / "pyvenv.cfg"):
         return False
-    return not packages_only or (folder / "__init__.py").exists()
+    return not packages_only or os.path.exists(folder / "__init__.py")
 
 
 def _read(root: Path, names: list[str]) -> Mapping[str, bytes]:

@@ -66,6 +66,23 @@ def test_a_path_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
         read_folder(tmp_path / "nowhere")
 
 
+def test_a_file_that_is_no_rule_file_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rules: {}")
+    with pytest.raises(UsageError, match=r"notes.txt is no rule file: their names end in .yaml or .yml"):
+        read_folder(tmp_path / "notes.txt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_is_a_problem_of_the_set(tmp_path: Path) -> None:
+    write(tmp_path, "deep/a.yaml")
+    (tmp_path / "deep").chmod(0)
+    try:
+        with pytest.raises(RuleSetError, match=r"deep:1:1: cannot be read: Permission denied"):
+            read_folder(tmp_path)
+    finally:
+        (tmp_path / "deep").chmod(0o700)
+
+
 def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "gone")
     assert read_folder(tmp_path) == {}
