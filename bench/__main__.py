@@ -55,7 +55,10 @@ def main() -> int:
             continue
         verdict = goal.verdict(figure.ratio)
         missed = missed or verdict == "MISSED"
-        print(f"# {figure.name:24s} {figure.ratio:9.4g} {goal.must:9g} {goal.aim:9g}  {verdict}", file=sys.stderr)
+        print(
+            f"# {figure.name:24s} {figure.ratio:9.4g} {goal.must:9g} {goal.aim:9g}  {verdict}",
+            file=sys.stderr,
+        )
     return 1 if missed else 0
 
 

@@ -1,7 +1,7 @@
 """The floor of event_to_task: INSERT + NOTIFY -> claimed, behind the same HTTP server.
 
-`python -m bench.floor_app URL PORT`: POST inserts an event row and a task row and notifies, in one transaction;
-the listener claims the task row with SKIP LOCKED and stamps the moment.
+`python -m bench.floor_app URL PORT`: POST inserts an event, a run and a task row and notifies, in one
+statement; the listener claims the task row with SKIP LOCKED and stamps the moment.
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import uvicorn
 import uvloop
 
 from bench.floors import CLAIM
 from eventflow.event import new_uid
-from eventflow.store.pool import Connection, Pool, connect, connect_once
+from eventflow.store.pool import Pool, connect, connect_once
 
-INSERT_EVENT = """
-INSERT INTO event (uid, ingested, source, partition, id, type, class, data) VALUES ($1, $2, 'floor', '', $3, 'floor', 'u', $4)
+INSERT = """
+WITH taken AS (
+    INSERT INTO event (uid, ingested, source, partition, id, type, class, data)
+    VALUES ($1, $2, 'floor', '', $3, 'floor', 'u', $4)
+), started AS (
+    INSERT INTO run (id, workflow, revision, state, params, created)
+    VALUES ($1, 'noop', 1, 'running', '{}', $2)
+), readied AS (
+    INSERT INTO task_run (run_id, task, state, due, priority) VALUES ($1, 'floor', 'ready', $2, 9)
+)
+SELECT pg_notify('floor', '')
 """
-INSERT_RUN = """
-INSERT INTO run (id, workflow, revision, state, params, created) VALUES ($1, 'noop', 1, 'running', $2, $3)
-"""
-INSERT_TASK = "INSERT INTO task_run (run_id, task, state, due, priority) VALUES ($1, 'floor', 'ready', $2, 9)"
-PARAMS = "SELECT params FROM run WHERE id = ANY($1::uuid[])"
+"""One statement, one commit, one round trip."""
 
 
 class FloorApp:
@@ -37,9 +43,9 @@ class FloorApp:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: Pool | None = None
-        self._claimer: Connection | None = None
         self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._news = asyncio.Event()
+        self._sent: dict[UUID, bytes] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """GET is the health check; everything else is an event."""
@@ -53,11 +59,9 @@ class FloorApp:
             body, more = body + message["body"], message.get("more_body", False)
         assert self._pool is not None
         uid, now = new_uid(), datetime.now(UTC)
-        async with self._pool.acquire() as conn, conn.transaction():
-            await conn.execute(INSERT_EVENT, uid, now, str(uid), body)
-            await conn.execute(INSERT_RUN, uid, body, now)
-            await conn.execute(INSERT_TASK, uid, now)
-            await conn.execute("NOTIFY floor")
+        self._sent[uid] = body
+        async with self._pool.acquire() as conn:
+            await conn.execute(INSERT, uid, now, str(uid), body)
         await self._answer(send, 202)
 
     async def _answer(self, send: Any, status: int) -> None:
@@ -74,8 +78,8 @@ class FloorApp:
             self._news.clear()
             rows = await claimer.fetch(CLAIM, 10)
             stamp = time.monotonic_ns()
-            for row in await claimer.fetch(PARAMS, [row["run_id"] for row in rows]):
-                sent = json.loads(row["params"])
+            for row in rows:
+                sent = json.loads(self._sent.pop(row["run_id"]))
                 self._out.sendto(b"%d %d" % (sent["n"], stamp), ("127.0.0.1", sent["port"]))
 
     async def run(self, port: int) -> None:

@@ -18,7 +18,8 @@ from eventflow.store.effects import EVENT_COLUMNS
 from eventflow.store.pool import Connection
 
 RUN_COLUMNS = (
-    "id", "workflow", "revision", "rule", "firing_id", "event_uid", "state", "params", "lineage", "priority", "created",
+    "id", "workflow", "revision", "rule", "firing_id", "event_uid", "state", "params", "lineage", "priority",
+    "created",
 )  # fmt: skip
 TASK_COLUMNS = ("run_id", "task", "state", "priority", "due")
 
@@ -88,7 +89,9 @@ def minimal_rows(events: Rows) -> Rows:
             for uid, now, source, _, id_, type_, _, _, _, data in events]  # fmt: skip
 
 
-async def rate_of_batches(conn: Connection, batches: Sequence[Sequence[bytes]], now: datetime, *, minimal: bool) -> float:
+async def rate_of_batches(
+    conn: Connection, batches: Sequence[Sequence[bytes]], now: datetime, *, minimal: bool
+) -> float:
     """Events per second of the bare batch transaction over these payloads; rows are made inside the loop."""
     await conn.execute(CURSOR_ROW)
     await conn.execute(MINIMAL_TABLE)
@@ -104,7 +107,8 @@ async def rate_of_batches(conn: Connection, batches: Sequence[Sequence[bytes]], 
 
 
 CLAIM = """
-UPDATE task_run SET state = 'running', attempt = attempt + 1, lease_until = clock_timestamp() + interval '30 s'
+UPDATE task_run
+SET state = 'running', attempt = attempt + 1, lease_until = clock_timestamp() + interval '30 s'
 WHERE (run_id, task) IN (
     SELECT run_id, task FROM task_run WHERE state = 'ready' AND due <= clock_timestamp()
     ORDER BY priority DESC, due, run_id LIMIT $1 FOR UPDATE SKIP LOCKED

@@ -26,14 +26,26 @@ sources:
   async-hook: {connector: webhook, verify: none}
   def-hook: {connector: webhook, verify: none}
 workflows:
-  in-loop: {params: {n: int, port: int}, tasks: {enter: {python: "stamp:enter_loop", with: {n: "${params.n}", port: "${params.port}"}}}}
-  in-process: {params: {n: int, port: int}, tasks: {enter: {python: "stamp:enter_process", with: {n: "${params.n}", port: "${params.port}"}}}}
+  in-loop:
+    params: {n: int, port: int}
+    tasks: {enter: {python: "stamp:enter_loop", with: {n: "${params.n}", port: "${params.port}"}}}
+  in-process:
+    params: {n: int, port: int}
+    tasks: {enter: {python: "stamp:enter_process", with: {n: "${params.n}", port: "${params.port}"}}}
 rules:
-  hot: {from: async-hook, match: {type: webhook.received}, run: in-loop, with: {n: "${event.data.n}", port: "${event.data.port}"}}
-  warm: {from: def-hook, match: {type: webhook.received}, run: in-process, with: {n: "${event.data.n}", port: "${event.data.port}"}}
+  hot:
+    from: async-hook
+    match: {type: webhook.received}
+    run: in-loop
+    with: {n: "${event.data.n}", port: "${event.data.port}"}
+  warm:
+    from: def-hook
+    match: {type: webhook.received}
+    run: in-process
+    with: {n: "${event.data.n}", port: "${event.data.port}"}
 """
 
-STAMP = '''
+STAMP = """
 import socket, time
 
 _out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -45,7 +57,7 @@ async def enter_loop(n, port):
 
 def enter_process(n, port):
     _out.sendto(b"%d %d" % (n, time.monotonic_ns()), ("127.0.0.1", port))
-'''
+"""
 
 
 class Sender:
@@ -61,13 +73,18 @@ class Sender:
             self._stream = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._stream
         body = encode_json({"n": n, "port": self._stamps.getsockname()[1], "note": "x" * 440})
-        head = f"POST {self._path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {self._path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         loop = asyncio.get_running_loop()
         sent = time.monotonic_ns()
         writer.write(head.encode() + body)
         answer = loop.create_task(_answer(reader))
         while True:
-            number, entered = map(int, (await asyncio.wait_for(loop.sock_recv(self._stamps, 100), 30)).split())
+            number, entered = map(
+                int, (await asyncio.wait_for(loop.sock_recv(self._stamps, 100), 30)).split()
+            )
             if number == n:
                 break
         await answer
@@ -124,5 +141,3 @@ async def figures(url: str) -> list[Figure]:
         lines.append(Figure(f"event_to_task_{name}", ours_ms, "ms", floor_ms, ours_ms / floor_ms))
     floor_ms, ours_ms = _quantile(values["floor"], 0.5), _quantile(values["def"], 0.5)
     return [*lines, Figure("process_task_p50", ours_ms, "ms", floor_ms, ours_ms / floor_ms)]
-
-
