@@ -23,6 +23,10 @@ from eventflow.worker.attempt import AttemptLog
 log = structlog.get_logger()
 
 MOST_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 16 * 1024 * 1024
+CHUNKS_AT_ONCE: Final = 16
+"""A chunk has a little over 1 MiB at most."""
+
 _RETRY_SECONDS: Final = 0.2
 
 
@@ -85,9 +89,10 @@ class Finisher:
                 async with queue_session(self._pool) as conn:
                     await self._write_all(conn)
             except Exception as error:
-                if not is_disconnect(error):
-                    raise
-                log.warning("postgres_away", loop="finisher", error=repr(error))
+                if is_disconnect(error):
+                    log.warning("postgres_away", loop="finisher", error=repr(error))
+                else:
+                    log.exception("loop_failed", loop="finisher")
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _write_all(self, conn: Connection) -> None:
@@ -96,18 +101,19 @@ class Finisher:
                 if not self._pending:
                     self._idle.set()
                 await self._news.wait()
-                self._writing, self._pending = self._pending[:MOST_AT_ONCE], self._pending[MOST_AT_ONCE:]
+                count = _how_many(self._pending)
+                self._writing, self._pending = self._pending[:count], self._pending[count:]
                 if not self._pending:
                     self._news.clear()
             # Logs first: whoever sees that a run has ended finds its whole log.
-            if self._chunks:
+            while self._chunks:
                 await self._append(conn)
             if self._writing:
                 await self._write(conn, self._writing)
             self._writing = ()
 
     async def _append(self, conn: Connection) -> None:
-        chunks = list(self._chunks)
+        chunks = self._chunks[:CHUNKS_AT_ONCE]
         try:
             await task_logs.append(conn, chunks)
         except Exception as error:
@@ -161,3 +167,13 @@ class Finisher:
 
     def _wake_after(self, wait: timedelta) -> None:
         asyncio.get_running_loop().call_later(wait.total_seconds(), self._tasks_ready)
+
+
+def _how_many(outcomes: Sequence[Outcome]) -> int:
+    """How many to write at once: one at least, then up to both limits."""
+    size = 0
+    for count, outcome in enumerate(outcomes[:MOST_AT_ONCE]):
+        size += len(outcome.result or b"")
+        if size > BYTES_AT_ONCE:
+            return max(count, 1)
+    return min(len(outcomes), MOST_AT_ONCE)

@@ -44,6 +44,7 @@ class TaskLoop:
     def __init__(self, ended: Ended) -> None:
         self._ended = ended
         self._serving = asyncio.get_running_loop()
+        self._variables = copy_context()
         self._loop = uvloop.new_event_loop()
         self._inbox: deque[Attempt] = deque()
         self._outbox: deque[tuple[Attempt, Done]] = deque()
@@ -126,7 +127,8 @@ class TaskLoop:
         self._outbox.append((attempt, done))
         if len(self._outbox) == 1:
             with suppress(RuntimeError):  # the serving loop is closed: nobody listens any more
-                self._serving.call_soon_threadsafe(self._report)
+                # Not in the task's context: what is printed from there would go to its log.
+                self._serving.call_soon_threadsafe(self._report, context=self._variables)
         if self._retired:
             self._end_when_idle()
 

@@ -7,9 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from eventflow.worker.attempt import Attempt
 from eventflow.worker.slot import Crashed, Slot
 from eventflow.worker.wire import Done
+
+log = structlog.get_logger()
 
 Ended = Callable[[Attempt, Done | Crashed], None]
 
@@ -74,7 +78,7 @@ class Slots:
             while True:
                 attempt = await self._next(slot)
                 started = loop.time()
-                ending = await slot.execute(attempt)
+                ending = await _executed(slot, attempt)
                 self._usual_seconds += 0.2 * (loop.time() - started - self._usual_seconds)
                 self._ended(attempt, ending)
         finally:
@@ -90,3 +94,13 @@ class Slots:
             return self._waiting.popleft()
         self._idle[slot] = asyncio.get_running_loop().create_future()
         return await self._idle[slot]
+
+
+async def _executed(slot: Slot, attempt: Attempt) -> Done | Crashed:
+    """Whatever goes wrong with one attempt must not end the others."""
+    try:
+        return await slot.execute(attempt)
+    except Exception as error:
+        log.exception("slot_failed", run_id=attempt.call.run_id, task=attempt.call.task)
+        slot.kill()
+        return Crashed(f"its process could not be used: {error!r}")

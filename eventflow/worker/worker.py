@@ -48,6 +48,8 @@ LOG_SECONDS: Final = 1.0
 """How old what a running task prints may be before it can be read."""
 
 _PAUSE_SECONDS: Final = 0.2
+_LAST_WRITE_SECONDS: Final = 5.0
+_SHOWN: Final = 200
 _NO_RETRY: Final = Retry()
 
 
@@ -79,7 +81,7 @@ class Worker:
         self._wake = wake
         self._batch = batch
         self._concurrency = concurrency
-        self._processes = processes or max(2, os.cpu_count() or 1)
+        self._processes = processes or max(4, os.cpu_count() or 1)
         self._book = PlanBook(workflow_of, code_folder)
         self._held: dict[Key, Attempt] = {}
         self._freed = asyncio.Event()
@@ -127,7 +129,7 @@ class Worker:
         for attempt in list(self._held.values()):
             self._hand_back(attempt)
             self._stop(attempt, "the worker stops")
-        await _within(self._finisher.idle(), self._lease.total_seconds())
+        await _within(self._finisher.idle(), _LAST_WRITE_SECONDS)
 
     # ------------------------------------------------------------------ claim
 
@@ -141,7 +143,9 @@ class Worker:
                     continue
                 self._wake.clear()
                 claimed = await self._claim(conn, room)
-                if claimed:
+                if self._draining:
+                    self._decline(claimed)
+                elif claimed:
                     await self._begin(conn, claimed)
                 if len(claimed) < room:
                     await _within(self._wake.wait(), POLL_SECONDS)
@@ -162,10 +166,13 @@ class Worker:
             planned = await self._planned(claimed)
             around = await Surroundings.read(conn, planned)
         except BaseException:
-            for one in claimed:
-                self._finisher.put(handed_back(one))
+            self._decline(claimed)
             raise
         self._start([a for one, plan in planned if (a := self._prepared(one, plan, around))])
+
+    def _decline(self, claimed: Sequence[Claimed]) -> None:
+        for one in claimed:
+            self._finisher.put(handed_back(one))
 
     async def _planned(self, claimed: Sequence[Claimed]) -> list[tuple[Claimed, TaskPlan]]:
         """How to call each. What cannot be called fails here, with its reason; no retry would help it."""
@@ -190,6 +197,7 @@ class Worker:
             return None
 
     def _fail(self, claimed: Claimed, reason: str) -> None:
+        _log_failure(claimed, reason)
         self._finisher.put(failed(claimed, reason, _NO_RETRY, 0.0))
 
     def _start(self, attempts: Sequence[Attempt]) -> None:
@@ -216,8 +224,10 @@ class Worker:
             self._wake.set()
         match ending:
             case Crashed(error):
+                _log_failure(claimed, error)
                 outcome = crashed(claimed, error)
             case Done(error=str(error)):
+                _log_failure(claimed, error)
                 outcome = failed(claimed, error, attempt.plan.task.retry, random.random())  # noqa: S311 - jitter
             case Done(result=result):
                 outcome = succeeded(claimed, result or b"null")
@@ -269,6 +279,14 @@ class Worker:
             await asyncio.sleep(LOG_SECONDS)
             for attempt in self._held.values():
                 self._finisher.keep(attempt.log)
+
+
+def _log_failure(claimed: Claimed, error: str) -> None:
+    reason = error.partition("\n")[0][:_SHOWN]
+    log.warning(
+        "attempt_failed", rule=claimed.rule, run_id=str(claimed.run_id), task=claimed.task,
+        attempt=claimed.attempt, reason=reason,
+    )  # fmt: skip
 
 
 async def _on_and_on(step: Callable[[], Awaitable[None]]) -> None:

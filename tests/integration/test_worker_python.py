@@ -268,3 +268,25 @@ async def test_results_of_any_size_of_integer_and_text_come_back_whole(stage: St
     for kind in ("async def", "def"):
         run = await run_one(stage, kind, "f(v): return v", {"v": "${params.v}"}, params={"v": value})
         assert await stage.result(run) == value
+
+
+async def test_an_async_task_may_start_programs_and_threads(stage: Stage) -> None:
+    stage.code("""
+        import asyncio, threading
+
+        async def f():
+            program = await asyncio.create_subprocess_exec("echo", "hello", stdout=asyncio.subprocess.PIPE)
+            out, _ = await program.communicate()
+            return [out.decode(), await asyncio.to_thread(in_thread)]
+
+        def in_thread():
+            print("in thread")
+            return threading.current_thread().name
+    """)
+    stage.workflow(task("task", "jobs:f"))
+    async with stage.worker():
+        run = await stage.start()
+        out, name = await stage.result(run)
+        assert out == "hello\n"
+        assert name != "eventflow-tasks"
+        assert await stage.log(run) == "in thread\n"
