@@ -41,9 +41,10 @@ def table(kind: Kind, segments: Segments, leaves: Mapping[Any, Leaf]) -> Probe:
     lookup = _LOOKUPS[kind](leaves)
 
     def forked(event: Event, found: Found) -> None:
-        for one in _elements(event, path):
-            for leaf in lookup(one):
-                _check(leaf, event, found)
+        # Each leaf once: an array that repeats a value must not have its rules checked again and again.
+        leaves = {id(leaf): leaf for one in _elements(event, path) for leaf in lookup(one)}
+        for leaf in leaves.values():
+            _check(leaf, event, found)
 
     if kind in _PROBES:
         bound = {"forked": forked, "get": leaves.get, "hash_key": hash_key}
@@ -73,7 +74,9 @@ _PROBES: Final[Mapping[Kind, Sequence[str]]] = {
     ),
     Kind.segment: (
         "if v.__class__ is str:",
-        "    for leaf in map(get, v.split('/')):",
+        "    parts = v.split('/')",
+        "    if len(parts) > 16: parts = set(parts)",  # for texts that repeat a segment a thousand times
+        "    for leaf in map(get, parts):",
         "        if leaf is not None:",
         "            for entry in leaf:",
         "                if entry[2] is None or entry[2](event, entry): found.append(entry)",
@@ -114,7 +117,7 @@ def _segment(leaves: Mapping[str, Leaf]) -> _Lookup:
     def lookup(value: Any) -> Iterable[Leaf]:
         if value.__class__ is not str:
             return ()
-        return [leaf for segment in value.split("/") if (leaf := leaves.get(segment)) is not None]
+        return [leaf for segment in set(value.split("/")) if (leaf := leaves.get(segment)) is not None]
 
     return lookup
 
