@@ -374,7 +374,7 @@ async def test_headers_without_end_are_cut_off() -> None:
 
 def test_the_usual_limit_of_open_files_is_raised_for_a_burst_of_senders() -> None:
     show = "from eventflow.api.protocol import connections_allowed as n; print(n(), end='')"
-    limited = f"ulimit -S -n 1024 && exec {sys.executable} -c {shlex.quote(show)}"
+    limited = f"ulimit -S -n 1024 && exec {shlex.quote(sys.executable)} -c {shlex.quote(show)}"
     allowed = subprocess.run(["sh", "-c", limited], capture_output=True, check=True).stdout
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert int(allowed) == (16_384 if hard == resource.RLIM_INFINITY or hard >= 16_640 else hard - 256)
