@@ -15,7 +15,9 @@ from eventflow.rulefile.yaml import MAX_BYTES, read_yaml
 def read(text: str | bytes) -> tuple[Any, bool, list[tuple[int, int, str]]]:
     problems: list[tuple[int, int, str]] = []
     content = text.encode() if isinstance(text, str) else text
-    node, complete = read_yaml(content, lambda mark, message: problems.append((*mark, message)))
+    node, complete = read_yaml(
+        content, lambda mark, message: problems.append((mark.line, mark.column, message))
+    )
     return (None if node is None else plain_value(node)), complete, problems
 
 
