@@ -1,5 +1,7 @@
 """Rule files are YAML 1.2 with places, and no bytes end in a traceback."""
 
+# ruff: noqa: E501 - words and tokens in rows
+
 from __future__ import annotations
 
 from typing import Any
