@@ -16,6 +16,10 @@ BASELINE = b""
 """The ledger's item for `initial: ignore` itself: no file has an empty path."""
 
 
+BEYOND = 2**63 - 1
+"""Stands for every time after the year 2262 (and, negative, before 1677), in nanoseconds."""
+
+
 class Signature(NamedTuple):
     """A file's stat: while it stays the same, so do the bytes. Times in nanoseconds."""
 
@@ -26,8 +30,12 @@ class Signature(NamedTuple):
 
 
 def signature_of(status: os.stat_result) -> Signature:
-    """What of a stat tells two states of a file apart."""
-    return Signature(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+    """What of a stat tells two states of a file apart.
+
+    A file system may hold times of any year, and anybody may set them; a fingerprint has 64 bits for them.
+    """
+    mtime = min(max(status.st_mtime_ns, -BEYOND), BEYOND)
+    return Signature(status.st_size, mtime, status.st_ino, status.st_ctime_ns)
 
 
 class Standing(StrEnum):

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from connectors.file.fingerprint import FileMark, Signature, Standing, decode, encode
+from connectors.file.fingerprint import BEYOND, FileMark, Signature, Standing, decode, encode
 from connectors.file.look import Look, Seen
 from connectors.file.pattern import PathPattern
 from eventflow.event import JSON, Broken, Event, Record
@@ -158,8 +158,5 @@ def _is_text(path: bytes) -> bool:
 
 
 def _moment(nanoseconds: int) -> datetime | None:
-    """To the microsecond; None beyond the year 9999, which a file system can hold and a datetime cannot."""
-    try:
-        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:
-        return None
+    """To the microsecond; None where the fingerprint only knows that it is far away."""
+    return None if abs(nanoseconds) >= BEYOND else _EPOCH + timedelta(microseconds=nanoseconds // 1000)

@@ -331,6 +331,18 @@ async def test_an_unreadable_file_is_one_dead_letter_until_it_can_be_read(landin
         assert await landing.next(reading) == ["file.arrived a#1"]
 
 
+async def test_any_time_of_modification_is_taken(landing: Landing) -> None:
+    """Some file systems hold years beyond what 64 bits of nanoseconds, or a datetime, can say."""
+    for seconds in (-(10**17), 10**12, 10**17):
+        try:
+            os.utime(landing.put(f"at{seconds}"), (seconds, seconds))
+        except OverflowError:
+            landing.put(f"at{seconds}")
+    async with landing.read() as reading:
+        records = await reading.take(3)
+    assert all(isinstance(record, Event) for record in records)
+
+
 async def test_files_that_vanish_are_nothing(landing: Landing) -> None:
     async with landing.read(settle={"quiet": "1ms"}) as reading:
         for number in range(300):
