@@ -23,6 +23,8 @@ _INT64: Final = range(-(2**63), 2**63)
 _SUSPICIOUS: Final = re.compile(rb"[0-9]{19}|\\u0000")
 _BIG: Final = b"\xffi"
 _TEXT: Final = b"\xffs"
+# The library cuts bytes at a NUL as well. UTF-8 has no byte 0xFE, so it can stand for one.
+_NUL: Final = b"\xfe"
 
 
 class ExpressionError(UsageError):
@@ -82,7 +84,7 @@ def to_cel(value: Any) -> Any:
     """A copy of `value` with what CEL would spoil replaced by marked bytes."""
     match value:
         case str():
-            return _TEXT + value.encode() if "\0" in value else value
+            return _TEXT + value.encode().replace(b"\0", _NUL) if "\0" in value else value
         case bool():
             return value
         case int():
@@ -141,7 +143,7 @@ def _unmark(value: bytes) -> JSON:
     kind, body = value[:2], value[2:]
     try:
         if kind == _TEXT:
-            return body.decode()
+            return body.replace(_NUL, b"\0").decode()
         if kind == _BIG:
             sign, digits = body[:1], body[2:]
             if sign == b"1" and body[1] == len(digits):
