@@ -40,13 +40,21 @@ demo: $(VENV)
 test: $(VENV)
 	@$(RUN) pytest -q $(ARGS)
 
-.PHONY: check
-check: $(VENV)
+# One target each, so that `make -k check` says everything at once.
+CHECKS := check-format check-lint check-types check-imports check-links check-lock
+.PHONY: check $(CHECKS)
+check: $(CHECKS)
+check-format: $(VENV)
 	$(RUN) ruff format --check .
+check-lint: $(VENV)
 	$(RUN) ruff check .
+check-types: $(VENV)
 	$(RUN) pyright
+check-imports: $(VENV)
 	.venv/bin/lint-imports
+check-links: $(VENV)
 	$(RUN) tools.links
+check-lock: $(VENV)
 	$(RUN) tools.lock
 
 .PHONY: bench
