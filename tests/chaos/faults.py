@@ -52,7 +52,7 @@ class Moment(StrEnum):
 LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both})
 """Longer than a lease: whoever is hit has lost what it held, and does not know it."""
 SPARED: Final = frozenset({Kind.kill_serve, Kind.kill_postgres, Kind.end_serve})
-"""Not during a siege."""
+"""Not during a siege, nor while one waits for both nodes to be at work."""
 
 UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply})
 """These strike at once, not at a moment of the wire."""

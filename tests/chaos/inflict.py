@@ -18,8 +18,8 @@ from tests.chaos.seen import Hold
 
 PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
-PATIENCE_OF_LASTING: Final = 4.0
-"""Seconds that a lasting fault waits for both nodes to be at work."""
+PATIENCE_OF_SIEGES: Final = 8.0
+"""Seconds that a siege waits for both nodes to be at work."""
 
 
 Apply = Callable[[], Awaitable[tuple[int, str]]]
@@ -41,7 +41,7 @@ class Inflictor:
         self._nodes, self._postgres, self._database, self._apply = nodes, postgres, database, apply
         self._random = Random(f"{seed}:victims")
         self._postgres_lock = asyncio.Lock()
-        self._besieged = False
+        self._siege = asyncio.Lock()
 
     async def run(self, plan: Iterable[Fault], seconds: float) -> float:
         """All faults, each healed beside the next ones; the monotonic time at which the last was healed."""
@@ -64,9 +64,9 @@ class Inflictor:
     def _victim(self, fault: Fault) -> Node | None:
         """The fault's node if it is at work, else the other: hitting a process that starts proves little."""
         at_work = [node for node in self._nodes if node.at_work]
-        if fault.kind in LASTING and (self._besieged or len(at_work) < len(self._nodes)):
+        if fault.kind in LASTING and len(at_work) < len(self._nodes):
             return None
-        if fault.kind in SPARED and self._besieged:
+        if fault.kind in SPARED and self._siege.locked():
             return None
         for node in at_work:
             if node.number == fault.node:
@@ -74,22 +74,22 @@ class Inflictor:
         return at_work[0] if at_work else None
 
     async def _find(self, fault: Fault) -> Node | None:
-        """A lasting fault waits until the other node can take over; others strike now or never."""
-        deadline = time.monotonic() + (PATIENCE_OF_LASTING if fault.kind in LASTING else 0)
+        """A siege waits until the other node can take over."""
+        deadline = time.monotonic() + PATIENCE_OF_SIEGES
         while (node := self._victim(fault)) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
         return node
 
     async def _strike(self, fault: Fault) -> None:
-        if (node := await self._find(fault)) is None:
-            return
-        self._besieged = self._besieged or fault.kind in LASTING
-        try:
-            await self._strike_at(fault, node)
-        finally:
-            self._besieged = self._besieged and fault.kind not in LASTING
+        if fault.kind in LASTING:
+            async with self._siege:
+                await self._strike_at(fault, await self._find(fault))
+        else:
+            await self._strike_at(fault, self._victim(fault))
 
-    async def _strike_at(self, fault: Fault, node: Node) -> None:
+    async def _strike_at(self, fault: Fault, node: Node | None) -> None:
+        if node is None:
+            return
         trap = None if fault.moment is Moment.now else node.link.arm(fault.moment, fault.skip)
         try:
             if trap is not None:
