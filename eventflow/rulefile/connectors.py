@@ -30,6 +30,9 @@ class Connectors(Mapping[str, type[Source]]):
             self._loaded[name] = _load(self._points[name])
         return self._loaded[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._points
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)
 

@@ -137,6 +137,6 @@ def _report_expression(block: Block, text: str, error: ExpressionError) -> None:
         ("", block.node),
     )
     message = f"{word}: {error.message} (at {error.line}:{error.column} of the expression)"
-    if re.fullmatch(r"[\w.-]+", text):
+    if error.message.startswith("unknown name") and re.fullmatch(r"[\w.-]+", text):
         message += f"; this is CEL, so a text needs quotes inside: \"'{text}'\""
     block.error(node, message)
