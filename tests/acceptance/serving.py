@@ -128,7 +128,7 @@ class Place:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "eventflow", "serve", *([path] if path else []),
                 cwd=self.folder, stdout=output, stderr=output,
-                env=self.env | {"EVENTFLOW_HTTP": f"127.0.0.1:{port}"} | settings,
+                env={**self.env, "EVENTFLOW_HTTP": f"127.0.0.1:{port}", **settings},
             )  # fmt: skip
             served = Served(child, port, log)
             try:

@@ -220,7 +220,7 @@ async def test_embedded_postgres_outlives_a_killed_serve_and_comes_back_when_kil
 async def test_a_server_that_may_lose_what_it_acknowledged_is_refused(place: Place, pool: Pool) -> None:
     async with pool.acquire() as conn:
         name = await conn.fetchval("SELECT current_database()")
-        await conn.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+        await conn.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # type: ignore[arg-type]
     async with place.serve(ready=False) as served:
         assert await asyncio.wait_for(served.child.wait(), 30) == 1
         assert "synchronous_commit" in served.log.read_text()

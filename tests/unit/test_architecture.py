@@ -13,7 +13,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 LINES_OF_FILE = 400
-LINES_OF_TESTS = 500  # a list of cases is read one at a time
+LINES_OF_TESTS = 600  # a list of cases is read one at a time
 LINES_OF_FUNCTION = 40
 EXPORTS = 15
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core"}

@@ -15,7 +15,13 @@ from eventflow.matching.rule import Rule
 
 
 def event(data: Any = None, **attributes: Any) -> Event:
-    given = {"source": "landing", "id": "1", "type": "file.arrived", "data": data, "raw": b""} | attributes
+    given: dict[str, Any] = {
+        "source": "landing",
+        "id": "1",
+        "type": "file.arrived",
+        "data": data,
+        "raw": b"",
+    } | attributes
     return Event(**given)
 
 
