@@ -19,7 +19,7 @@ class Folder:
     """An opened root (real path, bytes). Raises `SourceUnavailable` where it cannot be read."""
 
     def __init__(self, source: str, path: str) -> None:
-        self._source = source
+        self.source = source
         self.path = os.path.realpath(path)
         self.root = os.fsencode(self.path)
         self._identity = self._ask()
@@ -27,7 +27,7 @@ class Folder:
     def check(self) -> None:
         """Raises `SourceUnavailable` where the root went away or another folder stands in its place."""
         if self._ask() != self._identity:
-            raise SourceUnavailable(f"source '{self._source}': {self.path} is another folder than before")
+            raise SourceUnavailable(f"source '{self.source}': {self.path} is another folder than before")
 
     async def introduce(self, context: SourceContext) -> Batch | None:
         """The mark of a root that the ledger does not know; None where it does.
@@ -41,7 +41,7 @@ class Folder:
             return None
         if known and not os.listdir(self.root):
             raise SourceUnavailable(
-                f"source '{self._source}': {self.path} is empty and not the folder it was; "
+                f"source '{self.source}': {self.path} is empty and not the folder it was; "
                 "mount it again, or put something into the new one"
             )
         generation = known.generation + 1 if known else 1
@@ -54,11 +54,11 @@ class Folder:
                 status = os.stat(self.root)
         except UnicodeEncodeError as error:
             raise SourceUnavailable(
-                f"source '{self._source}': the folder {self.root!r} has a name that is not UTF-8; rename it"
+                f"source '{self.source}': the folder {self.root!r} has a name that is not UTF-8; rename it"
             ) from error
         except OSError as error:
             raise SourceUnavailable(
-                f"source '{self._source}': the folder {self.path} cannot be read: {error.strerror}; "
+                f"source '{self.source}': the folder {self.path} cannot be read: {error.strerror}; "
                 "make it, or give this node access to it"
             ) from error
         return status.st_dev, status.st_ino

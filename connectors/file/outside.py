@@ -36,7 +36,7 @@ class _Comparison:
         self._unknown: list[str] = []
 
     async def run(self) -> Outside:
-        walk = Walk(self._root, b"", lambda _: None, lambda _: True)
+        walk = Walk(self._root, b"", lambda _: None, lambda _: True, lambda _folder, _reason: None)
         while not walk.done:
             found = await asyncio.to_thread(walk.slice)
             taken = await asyncio.to_thread(self._taken, found)

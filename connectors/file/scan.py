@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
+import structlog
+
 from connectors.file.fingerprint import Signature
 from connectors.file.folder import Folder
 from connectors.file.look import lies_where_it_says
@@ -20,6 +22,8 @@ from connectors.file.pattern import PathPattern
 from connectors.file.record import unchanged
 from connectors.file.walk import Found, Walk
 from eventflow.source import SourceContext
+
+log = structlog.get_logger()
 
 _Result = TypeVar("_Result")
 MOST_REMEMBERED = 500_000
@@ -61,10 +65,11 @@ class Scanner:
         self._pattern = pattern
         self._threads = threads
         self._entering = entering
+        self._reported: set[bytes] = set()
 
     async def changed(self, folder: bytes) -> AsyncGenerator[list[Found]]:
         """Files below `folder` that the ledger does not hold as they are, slice by slice (some empty)."""
-        walk = Walk(self._folder.root, folder, self._entering, self._wanted)
+        walk = Walk(self._folder.root, folder, self._entering, self._wanted, self._skipped)
         while not walk.done:
             yield await self._unknown(await self._in_thread(walk.slice))
 
@@ -85,6 +90,13 @@ class Scanner:
 
     def _wanted(self, found: Found) -> bool:
         return (found.path, found.signature) not in self.agreed and self.takes(found.path)
+
+    def _skipped(self, folder: bytes, reason: str) -> None:
+        """From the scan's thread. Once for each folder: every scan sees it again."""
+        if folder not in self._reported:
+            self._reported.add(folder)
+            shown = folder.decode(errors="backslashreplace")
+            log.warning("folder_skipped", source=self._folder.source, folder=shown, reason=reason)
 
     def takes(self, path: bytes) -> bool:
         return self._pattern.match(os.fsdecode(path)) is not None

@@ -11,11 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import structlog
-
 from connectors.file.fingerprint import Signature, signature_of
-
-log = structlog.get_logger()
 
 SLICE_ENTRIES = 1_000
 SLICE_SECONDS = 0.05
@@ -34,16 +30,17 @@ class Walk:
     """All files below `folder` (bytes, under `root`; b"" is the root itself), folders before their contents.
 
     `entering` is called for each folder before it is listed: a watch added there misses nothing.
-    `wanted` says which files a slice holds. Symlinked folders are not entered: what they hold inside
-    the root is found where it is, and outside of it is none of ours.
+    `wanted` says which files a slice holds. Symlinked folders are not entered: what they hold inside the
+    root is found where it is, and outside of it is none of ours. `skipped` is told of folders that
+    are not entered, and why.
     """
 
     root: bytes
     folder: bytes
     entering: Callable[[bytes], None]
     wanted: Callable[[Found], bool]
+    skipped: Callable[[bytes, str], None]
     done: bool = False
-    linked_folders: int = 0
     _files: Iterator[Found] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +74,7 @@ class Walk:
             except (FileNotFoundError, NotADirectoryError):
                 continue  # removed since it was listed; what was in it is found missing in the ledger
             except OSError as error:
-                log.warning("folder_unreadable", folder=os.fsdecode(folder), reason=str(error))
+                self.skipped(folder, f"it cannot be read: {error.strerror}")
 
     def _found(self, path: bytes, entry: os.DirEntry[bytes]) -> Found | None:
         try:
@@ -86,5 +83,6 @@ class Walk:
             return None  # removed since it was listed, or a symlink to nothing
         if stat.S_ISREG(status.st_mode):
             return Found(path, signature_of(status))
-        self.linked_folders += stat.S_ISDIR(status.st_mode)
+        if stat.S_ISDIR(status.st_mode):
+            self.skipped(path, "it is a symlink")
         return None
