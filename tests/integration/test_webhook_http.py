@@ -107,6 +107,13 @@ async def front(secrets: dict[str, str] | None = None, **words: Any) -> AsyncIte
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """What happens inside the server has no signal to the outside: look until it has happened."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 # ---------------------------------------------------------------------- answers
 
 
@@ -132,8 +139,7 @@ async def test_requests_that_come_while_one_commits_share_the_next_batch() -> No
         first = asyncio.create_task(post(at.port, "/hooks/hook", 0))
         await at.commits.taken(0)
         others = [asyncio.create_task(post(at.port, "/hooks/hook", n)) for n in range(1, 41)]
-        while at.source._room._waiting < 41:
-            await asyncio.sleep(0.001)
+        await until(lambda: at.source._room._waiting == 41)
         at.commits.automatic = True
         await at.commits.verdict.put(at.commits.committed)
         answers = await asyncio.gather(first, *others)
@@ -208,8 +214,7 @@ async def test_beyond_the_places_it_is_429_and_there_is_room_again_later() -> No
         at.commits.automatic = False
         inside = [asyncio.create_task(post(at.port, "/hooks/hook", n)) for n in range(3)]
         await at.commits.taken(0)
-        while not at.source._room.full:
-            await asyncio.sleep(0.001)
+        await until(lambda: at.source._room.full)
         answer = await post(at.port, "/hooks/hook", b"{}")
         assert answer.status == 429
         assert int(answer.headers["retry-after"]) > 0
@@ -297,8 +302,7 @@ async def test_a_sender_that_leaves_before_its_body_is_whole_has_sent_nothing() 
     async with front() as at:
         async with Sender.connected(at.port) as sender:
             sender.write(wire("POST", "/hooks/hook", b'{"a": ', {"Content-Length": "9"}))
-            while at.source._reading == 0:
-                await asyncio.sleep(0.001)
+            await until(lambda: at.source._reading > 0)
             sender.abort()
         assert (await post(at.port, "/hooks/hook", {"b": 2})).status == 202
         assert [record.raw for batch in at.commits.batches for record in batch.records] == [b'{"b": 2}']
@@ -329,8 +333,7 @@ async def test_broken_bodies_are_taken_in_with_the_others() -> None:
         first = asyncio.create_task(post(at.port, "/hooks/hook", b"0"))
         await at.commits.taken(0)
         others = [asyncio.create_task(post(at.port, "/hooks/hook", body)) for body in [*bad, b"1"]]
-        while at.source._room._waiting < len(bad) + 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: at.source._room._waiting == len(bad) + 2)
         at.commits.automatic = True
         await at.commits.verdict.put(at.commits.committed)
         assert {got.status for got in await asyncio.gather(first, *others)} == {202}
