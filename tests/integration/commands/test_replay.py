@@ -13,7 +13,18 @@ from eventflow.event import Broken, decode_json, new_uid
 from eventflow.replay import Replay, ReplayRefused
 from eventflow.store import dead_letters, runs
 from eventflow.store.dead_letters import LetterNotOpen
+from eventflow.store.pool import Connection
 from tests.integration.commands.conftest import RULES, Flow, broken, event
+
+# Who waits for a lock of ours, and who waits behind them.
+BLOCKED = """
+WITH RECURSIVE waiting AS (
+    SELECT pid FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))
+    UNION
+    SELECT a.pid FROM pg_stat_activity AS a JOIN waiting AS w ON w.pid = ANY(pg_blocking_pids(a.pid))
+)
+SELECT count(*) FROM waiting
+"""
 
 
 async def edited(flow: Flow, content: bytes) -> Any:
@@ -65,13 +76,49 @@ async def test_a_second_replay_must_be_asked_for_and_is_an_event_of_its_own(flow
     assert await flow.count("run") == 2
 
 
-async def test_many_who_replay_one_letter_at_once_make_one_event(flow: Flow) -> None:
+async def blocked(flow: Flow, holder: Connection, number: int) -> None:
+    """Returns when so many backends wait for this connection.
+
+    Asked on another one: inside a transaction pg_stat_activity stays as it was first seen.
+    """
+    async with asyncio.timeout(20), flow.pool.acquire() as conn:
+        while await conn.fetchval(BLOCKED, holder.get_server_pid()) < number:
+            await asyncio.sleep(0.005)
+
+
+async def test_of_two_who_replay_one_letter_at_once_one_hears_that_it_was_done(flow: Flow) -> None:
     await flow.push(broken(b"{"))
     letter = await edited(flow, b'{"n": 1, "hit": true}')
-    ended = await asyncio.gather(*(flow.replay(letter) for _ in range(8)), return_exceptions=True)
-    assert sum(isinstance(one, LetterNotOpen) for one in ended) == 7
+    async with flow.pool.acquire() as conn, conn.transaction():
+        await conn.execute("SELECT FROM dead_letter FOR UPDATE")
+        both = [asyncio.create_task(flow.replay(letter)) for _ in range(2)]
+        await blocked(flow, conn, 2)
+    ended = await asyncio.gather(*both, return_exceptions=True)
+    assert sum(isinstance(one, LetterNotOpen) for one in ended) == 1
     await flow.drain()
     assert await flow.count("event") == 1
+
+
+async def test_a_replay_locks_the_run_before_the_letter_as_a_retry_does(flow: Flow) -> None:
+    await flow.push(event(1, hit=True))
+    await flow.finish_all(fail="first")
+    letter = await flow.letter()
+    async with flow.pool.acquire() as conn, conn.transaction():
+        await conn.execute("SELECT FROM run FOR NO KEY UPDATE")
+        replay = asyncio.create_task(flow.replay(letter))
+        await blocked(flow, conn, 1)
+        await conn.execute("SELECT FROM dead_letter FOR UPDATE NOWAIT")
+    assert (await replay).kind == "firing"
+
+
+async def test_each_replay_of_a_run_is_a_firing_of_its_own(flow: Flow) -> None:
+    await flow.push(event(1, hit=True))
+    await flow.finish_all(fail="first")
+    letter = await flow.letter()
+    await flow.replay(letter)
+    await flow.replay(letter, again=True)
+    assert await flow.count("firing") == 3
+    assert await flow.count("run") == 3
 
 
 async def test_a_dry_run_says_what_would_happen_and_changes_nothing(flow: Flow) -> None:
