@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from hashlib import sha256
+from importlib.util import find_spec
 
 from eventflow.rulefile.report import did_you_mean
 
@@ -48,6 +49,22 @@ class Code:
             return None
         return f"{path} defines no '{name}'{did_you_mean(name, names)}"
 
+    def doubt(self, reference: str) -> str | None:
+        """Why a worker like this process would not find the function; None where it may.
+
+        Only the first name of the module is looked for: finding more would run code.
+        """
+        module, _, _ = reference.partition(":")
+        package = module.partition(".")[0]
+        ours = any(path.startswith(f"{package}/") for path in self.files)
+        if self._file_of(module) is not None or (not ours and _is_installed(package)):
+            return None
+        modules = [
+            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in self.files
+        ]
+        where = "in the folder" if ours else "in the folder or in this environment"
+        return f"there is no module '{module}' {where}{did_you_mean(module, modules)}"
+
     def _file_of(self, module: str) -> str | None:
         base = module.replace(".", "/")
         return next((path for path in (f"{base}/__init__.py", f"{base}.py") if path in self.files), None)
@@ -56,6 +73,13 @@ class Code:
         if path not in self._names:
             self._names[path] = _names_in(path, self.files[path])
         return self._names[path]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that was not imported, such as __main__
+        return True
 
 
 def _names_in(path: str, content: bytes) -> tuple[frozenset[str], bool] | str:

@@ -100,6 +100,8 @@ def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...
         objection = code.objection(reference) if reference is not None else None
         if objection is not None:
             block.error(node, f"python: {objection}")
+        elif reference is not None and (doubt := code.doubt(reference)) is not None:
+            block.warn(node, f"python: {doubt}")
         return None if reference is None or objection is not None else (TaskKind.python, reference)
     node = block.get("shell")
     arguments = None if node is None else _arguments(block, node)

@@ -301,8 +301,12 @@ def test_the_source_eventflow_is_built_in() -> None:
     ("words", "expected"),
     [
         ("after: first", ["6:7: workflow 'w', task 't': needs 'python' or 'shell'"]),
-        ("shell: [x]\npython: a:b", ["7:9: workflow 'w', task 't': has both 'python' and 'shell'; a task runs one thing"]),
+        ("shell: [x]\npython: json:loads", ["7:9: workflow 'w', task 't': has both 'python' and 'shell'; a task runs one thing"]),
         ("python: nope", ["7:17: workflow 'w', task 't': python: 'nope' is not of the form module:function"]),
+        (
+            "python: nosuchmodule.tasks:load",
+            ["7:17: warning: workflow 'w', task 't': python: there is no module 'nosuchmodule.tasks' in the folder or in this environment"],
+        ),
         (
             "shell: echo hi",
             ["7:16: workflow 'w', task 't': 'shell' must be a list of texts, not the text 'echo hi'; no shell reads it, "
@@ -339,15 +343,15 @@ def test_the_source_eventflow_is_built_in() -> None:
             ["8:9: workflow 'w', task 't': 'with' is for python tasks; write the holes into the arguments"],
         ),
         (
-            "python: a:b\nwith: {ctx: 1}",
+            "python: json:loads\nwith: {ctx: 1}",
             ["8:16: workflow 'w', task 't': with: 'ctx' is the task's context, handed over by itself"],
         ),
         (
-            "python: a:b\nwith: {a-b: 1}",
+            "python: json:loads\nwith: {a-b: 1}",
             ["8:16: workflow 'w', task 't': with: 'a-b' is no name of an argument"],
         ),
         (
-            'python: a:b\nwith: {a: "${params.pth}"}',
+            'python: json:loads\nwith: {a: "${params.pth}"}',
             ["8:19: workflow 'w', task 't': unknown parameter 'pth'; did you mean 'path'?"],
         ),
         (

@@ -28,7 +28,7 @@ def loaded(text: str, **more: bytes) -> RuleSet:
 
 @pytest.fixture(scope="module")
 def ruleset() -> RuleSet:
-    return loaded(SET)
+    return loaded(SET, retail__tasks=b"def profile(path): ...\ndef check(rows): ...\n")
 
 
 def test_sources_are_checked_and_know_their_place(ruleset: RuleSet) -> None:
@@ -196,6 +196,24 @@ def test_a_python_task_is_looked_up_in_the_folder_without_importing_it(
     with pytest.raises(RuleSetError) as caught:
         loaded(text, **code)
     assert f"r.yaml:1:37: workflow 'w', task 'a': python: {objection}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "doubt"),
+    [
+        (
+            "tsks:load",
+            "there is no module 'tsks' in the folder or in this environment; did you mean 'tasks'?",
+        ),
+        ("pkg.lod:f", "there is no module 'pkg.lod' in the folder; did you mean 'pkg.load'?"),
+        ("json.tool:main", None),
+        ("__main__:main", None),
+    ],
+)
+def test_a_module_that_is_nowhere_is_doubted(reference: str, doubt: str | None) -> None:
+    ruleset = loaded(TASKS.format(reference), tasks=b"def load(): ...", pkg__load=b"def f(): ...")
+    expected = [] if doubt is None else [f"r.yaml:1:37: warning: workflow 'w', task 'a': python: {doubt}"]
+    assert [str(warning) for warning in ruleset.warnings] == expected
 
 
 def test_the_code_version_is_a_digest_of_names_and_contents() -> None:
