@@ -133,8 +133,12 @@ class Recorder:
 
 
 def unchanged(signature: Signature, known: Known) -> bool:
-    """Whether the ledger already holds the file with this very stat, so that reading it can be saved."""
-    return known.present and decode(known.fingerprint).signature == signature
+    """Whether the ledger already holds the file with this very stat, so that reading it can be saved.
+
+    What could not be read is worth another try by every new process: it may have other rights.
+    """
+    mark = decode(known.fingerprint)
+    return known.present and mark.signature == signature and mark.standing != Standing.broken
 
 
 def _same(told: FileMark, signature: Signature, sha256: bytes) -> bool:
