@@ -13,9 +13,11 @@ from uuid import UUID
 
 import pytest
 
-from eventflow.event import JSON, decode_json, encode_json, new_uid
+from eventflow.event import JSON, Event, decode_json, encode_json, new_uid
 from eventflow.expression import Template, VarType
-from eventflow.store import task_logs
+from eventflow.matching.effects import Taken
+from eventflow.store import effects, task_logs
+from eventflow.store.partitions import ensure_event_partitions
 from eventflow.store.pool import Pool, Row
 from eventflow.store.runs import NewRun, start_runs
 from eventflow.worker.worker import Worker
@@ -84,6 +86,18 @@ class Stage:
             await start_runs(conn, [run])
         self.wake.set()
         return run.id
+
+    async def taken_in(self, data: JSON) -> UUID:
+        """An event as ingest would have written it: a file that landed."""
+        now, uid = datetime.now(UTC), new_uid()
+        event = Event(
+            source="landing", id="a.csv#1", type="file.arrived", data=data, raw=encode_json(data),
+            subject="a.csv", meta={"inode": 7},
+        )  # fmt: skip
+        async with self.pool.acquire() as conn:
+            await ensure_event_partitions(conn, now.date(), 2)
+            await effects.write_events(conn, [Taken(event, uid, now)], ["m"], "")
+        return uid
 
     @asynccontextmanager
     async def worker(self, *, lease: float = 30, **more: Any) -> AsyncIterator[Worker]:

@@ -108,7 +108,8 @@ async def test_two_workers_that_end_two_siblings_at_once_make_the_next_task_once
             first = await finish(conn, [succeeded(a, b"1")], stage.workflows, stage.wanted.__contains__)
             second = asyncio.ensure_future(end(stage, succeeded(b, b"2")))
             await stage.until(
-                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                "SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         assert (first.readied, (await second).readied) == (0, 1)
     assert [c.run_id for c in await claim(stage)] == [run]

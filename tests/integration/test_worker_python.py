@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eventflow.event import Event, encode_json, new_uid
-from eventflow.matching.effects import Taken
-from eventflow.store import effects
-from eventflow.store.partitions import ensure_event_partitions
 from eventflow.workflow.definition import Retry
 from tests.integration.conftest import task
 
@@ -40,18 +35,6 @@ async def run_one(
 async def error_of(stage: Stage, run: UUID) -> str:
     assert (await stage.ended(run))["state"] == "failed"
     return (await stage.row(run))["error"]
-
-
-async def taken_in(stage: Stage, data: dict[str, Any]) -> UUID:
-    now, uid = datetime.now(UTC), new_uid()
-    event = Event(
-        source="landing", id="a.csv#1", type="file.arrived", data=data, raw=encode_json(data),
-        subject="a.csv", meta={"inode": 7},
-    )  # fmt: skip
-    async with stage.pool.acquire() as conn:
-        await ensure_event_partitions(conn, now.date(), 2)
-        await effects.write_events(conn, [Taken(event, uid, now)], ["m"], "")
-    return uid
 
 
 async def test_async_functions_plain_ones_and_commands_give_results(stage: Stage) -> None:
@@ -123,7 +106,7 @@ async def test_a_result_that_lacks_the_field_asked_for_fails_the_task_that_asks(
 
 @KINDS
 async def test_the_context_says_what_the_attempt_is_and_what_triggered_it(stage: Stage, kind: str) -> None:
-    uid = await taken_in(stage, {"n": 1})
+    uid = await stage.taken_in({"n": 1})
     run = await run_one(
         stage, kind,
         "f(ctx): e = ctx.event; return [ctx.run_id, ctx.workflow, ctx.task, ctx.attempt, ctx.idempotency_key,"
@@ -142,7 +125,7 @@ async def test_open_takes_the_file_of_the_event_and_refuses_it_once_changed(
 ) -> None:
     file = tmp_path / "a.csv"
     file.write_text("a,b\n")
-    uid = await taken_in(stage, {
+    uid = await stage.taken_in({
         "path": str(file), "size": 4, "sha256": hashlib.sha256(b"a,b\n").hexdigest(),
     })  # fmt: skip
     body = "f(path, ctx):\n  with ctx.open(path) as file: return file.read()"
