@@ -43,7 +43,10 @@ async def test_the_workflow_of_the_page_does_what_the_page_says(stage: Stage, tm
         assert await stage.result(run, "announce") == "31 January 2026: eu, us"
         assert f"{orders}: 3 rows\n" in await stage.log(run)
         by_hand = await stage.start("load-orders", params)
-        assert "the triggering event describes no such file" in (await stage.ended(by_hand))["error"]
+        failed = await stage.until("SELECT error FROM task_run WHERE run_id = $1 AND failures > 0", by_hand)
+        assert "the triggering event describes no such file" in failed["error"]
+        await stage.row(run, "pack")
+        assert orders.with_name(f"{orders.name}.gz").exists()
 
 
 async def test_a_task_that_hands_over_its_key_books_once_however_often_it_runs(
