@@ -122,7 +122,7 @@ FROM unnest($1::uuid[], $2::text[]) AS d(run_id, task) WHERE t.run_id = d.run_id
 
 
 async def claim_complete(conn: Connection, tasks: int, batch: int) -> float:
-    """Tasks per second of a bare queue: claim `batch` with SKIP LOCKED, complete them, two commits a cycle."""
+    """Tasks per second of a bare queue: claim `batch` with SKIP LOCKED, complete them, two commits each."""
     started = time.perf_counter()
     done = 0
     while done < tasks:

@@ -36,7 +36,8 @@ def say(text: str) -> None:
 
 def ask(*command: str) -> Any:
     """The JSON that an eventflow command prints."""
-    done = subprocess.run([*EVENTFLOW, *command, "--json"], env=ENV, capture_output=True, text=True, check=False)
+    argv = [*EVENTFLOW, *command, "--json"]
+    done = subprocess.run(argv, env=ENV, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"eventflow {' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout)
@@ -136,14 +137,16 @@ def report(found: list[dict[str, Any]]) -> bool:
         result = run["error"] or next(
             (task["result"] for task in details["tasks"] if task["task"] == "convert"), None
         )
-        say(f"{subject(run):22} {run['run_id'][-12:]:14} {run['state']:10} {run['duration']:8.2f}  {shorten(result)}")
+        name, run_id = subject(run), run["run_id"][-12:]
+        say(f"{name:22} {run_id:14} {run['state']:10} {run['duration']:8.2f}  {shorten(result)}")
     states = {name: [run["state"] for run in found if subject(run) == name] for name in EXPECTED}
     return states == {name: [state] for name, state in EXPECTED.items()} and len(found) == len(EXPECTED)
 
 
 def shorten(result: object) -> str:
     if isinstance(result, dict):
-        return f"{result['rows']:,} rows -> {Path(result['parquet']).relative_to(ROOT)} ({result['bytes']:,} bytes)"
+        target = Path(result["parquet"]).relative_to(ROOT)
+        return f"{result['rows']:,} rows -> {target} ({result['bytes']:,} bytes)"
     return str(result).splitlines()[0]
 
 
@@ -165,7 +168,8 @@ def main() -> int:
         correct = report(found)
         letters = ask("dlq")
         for letter in letters:
-            say(f"\ndead letter {letter['id'][-12:]} (stage {letter['stage']}): {letter['reason'].splitlines()[0]}")
+            reason = letter["reason"].splitlines()[0]
+            say(f"\ndead letter {letter['id'][-12:]} (stage {letter['stage']}): {reason}")
     if again and not new:
         say("\nnothing is new: every file was seen before, with the same bytes")
     say(

@@ -18,7 +18,9 @@ def secret(name: str) -> str:
         return value
     path = os.environ.get(f"{name}_FILE")
     if path is None:
-        raise SourceUnavailable(f"secret {name} is not set; set {name}, or {name}_FILE to a file that holds it")
+        raise SourceUnavailable(
+            f"secret {name} is not set; set {name}, or {name}_FILE to a file that holds it"
+        )
     try:
         return Path(path).read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeError) as error:

@@ -106,7 +106,12 @@ async def apply(
 
 
 async def _replace(
-    conn: Connection, files: Mapping[str, bytes], folder: Path, origin: str, code_version: str, take_over: bool
+    conn: Connection,
+    files: Mapping[str, bytes],
+    folder: Path,
+    origin: str,
+    code_version: str,
+    take_over: bool,
 ) -> Applied:
     latest = await conn.fetchrow(LATEST)
     digest = digest_of(files)

@@ -21,7 +21,7 @@ workflows:
   load:
     params: {item: string}
     tasks: {enter: {python: "steps:enter", with: {item: "${params.item}"}}}
-  slow: {tasks: {wait: {shell: ["sh", "-c", "echo started >> ../slow.log; sleep 2; echo ended >> ../slow.log"]}}}
+  slow: {tasks: {wait: {shell: ["sh", "-c", "echo started >> slow.log; sleep 2; echo ended >> slow.log"]}}}
 rules:
   files:
     from: landing
