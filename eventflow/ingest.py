@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -40,6 +40,7 @@ OUTBOX_BATCH: Final = 1_000
 MAX_CONFLICTS: Final = 5
 
 Receipts = list[Receipt | None]
+T = TypeVar("T")
 
 
 class Rules(Protocol):
@@ -216,18 +217,32 @@ class Ingest:
     # ------------------------------------------------------------------ until it is durable
 
     async def _commit(self, work: Work) -> Receipts:
-        """Run the transaction until it commits; whatever another try can mend is mended here."""
-        conflicts = 0
+        """Run the transaction until it commits or another try cannot mend what it raises."""
+
+        async def take_in(careful: bool) -> Receipts:
+            work.careful = careful
+            return await self._take_in(work)
+
+        try:
+            return await self._mended(take_in)
+        except AlreadyCommitted:
+            return work.receipts
+
+    async def _mended(self, transaction: Callable[[bool], Awaitable[T]]) -> T:
+        """Run `transaction(careful)` again where that helps.
+
+        With the new rule set where ours was replaced; after a pause where it lost a deadlock; carefully
+        where Postgres refused the data.
+        """
+        careful, conflicts = False, 0
         while True:
             try:
-                return await self._take_in(work)
-            except AlreadyCommitted:
-                return work.receipts
+                return await transaction(careful)
             except RevisionChanged:
                 await self._rules.refresh()
             except Exception as error:
-                if is_refusal(error) and not work.careful:
-                    work.careful = True
+                if is_refusal(error) and not careful:
+                    careful = True
                 elif is_conflict(error) and conflicts < MAX_CONFLICTS:
                     conflicts += 1
                     await asyncio.sleep(random.uniform(0, 0.01 * 2**conflicts))  # noqa: S311 - jitter
@@ -279,16 +294,7 @@ class Ingest:
 
     async def _take_outbox(self) -> int:
         """One batch of eventflow's own events, claimed and deleted in the transaction that takes it in."""
-        careful = False
-        while True:
-            try:
-                return await self._take_outbox_once(careful)
-            except RevisionChanged:
-                await self._rules.refresh()
-            except Exception as error:
-                if not is_refusal(error) or careful:
-                    raise
-                careful = True
+        return await self._mended(self._take_outbox_once)
 
     async def _take_outbox_once(self, careful: bool) -> int:
         rules = self._rules.current
@@ -296,7 +302,7 @@ class Ingest:
         async with self._pool.acquire() as conn, batch_transaction(conn):
             now = await intake.check_revision(conn, rules.revision)
             events = await outbox.take(conn, OUTBOX_BATCH)
-            for source in dict.fromkeys(event.source for event in events):
+            for source in sorted({event.source for event in events}):  # one order: else two nodes deadlock
                 mine = [event for event in events if event.source == source]
                 work = Work(source, "outbox", Batch(mine), careful=careful)
                 fresh = Fresh([(e, r.uid) for e, r in zip(mine, work.receipts, strict=True) if r])
