@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from eventflow.event import Event
+from eventflow.glob import Glob, compile_glob
 from eventflow.matching.conditions import Compare, Condition
 from eventflow.matching.generated import Segments, generate, names, reading
 from eventflow.matching.operators import EXPRESSIONS
@@ -40,8 +41,28 @@ def compile_check(conditions: Sequence[Condition]) -> tuple[Check | None, tuple[
     for condition in ordered:
         arguments.append(condition)
         if isinstance(condition, Compare) and _step(condition).segments is not None:
-            arguments += [operator.given for operator in condition.operators]
+            arguments += [_compact(operator.given) for operator in condition.operators]
     return _check(tuple(_step(condition) for condition in ordered)), tuple(arguments)
+
+
+def _compact(given: Any) -> Any:
+    """A copy made now lies beside the other arguments; the original, somewhere among the parsed rule files.
+
+    With ten thousand rules that is in no cache, and fetching it costs as much as a whole check.
+    """
+    match given:
+        case str():
+            return given.encode().decode()
+        case bool():
+            return given
+        case int() | float():
+            return given + 0
+        case frozenset():
+            return frozenset([_compact(one) for one in cast(frozenset[Any], given)])
+        case Glob():
+            return compile_glob(given.text)
+        case _:
+            return given
 
 
 def _step(condition: Condition) -> _Step:
@@ -56,7 +77,7 @@ def _cost(condition: Condition) -> int:
     return 2 if not kinds else 1 if {"glob", "predicate", "folded", "not"} & set(kinds) else 0
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _check(steps: tuple[_Step, ...]) -> Check:
     bound: dict[str, str] = {}
     body: list[str] = []

@@ -26,7 +26,7 @@ _SLOTS: Final = frozenset({"id", "type", "subject", "datacontenttype", "datasche
 _CONTAINERS: Final = frozenset({"data", "meta"})
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def reader(segments: Segments) -> Reader:
     """What the path leads to in an event. `segments` begin with an attribute."""
     return generate("event", [*reading(segments), "return v"], names(segments))
