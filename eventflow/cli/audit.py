@@ -70,11 +70,13 @@ def audit(
 async def _audit(pool: Pool, *, outside: bool) -> tuple[list[dict[str, Any]], list[str]]:
     from eventflow.cli.ruleset import current
     from eventflow.errors import UsageError
+    from eventflow.settings import load_settings
     from eventflow.store import audit as store
+    from eventflow.store.retention import cutoff
 
     async with pool.acquire() as conn:
         balances = await store.balances(conn)
-        orphans = await store.orphans(conn)
+        orphans = await store.orphans(conn, await cutoff(conn, load_settings().retention))
     problems = orphans.sentences
     rows = [_row(balance) for balance in balances]
     for row in rows:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from eventflow.store import audit
+from eventflow.store.retention import cutoff, expire_runs
 from tests.integration.commands.conftest import Flow, broken, event
 
 TAKES_ALL = """
@@ -20,7 +23,7 @@ async def missing(flow: Flow) -> dict[str, int]:
 
 async def orphaned(flow: Flow) -> list[str]:
     async with flow.pool.acquire() as conn:
-        return (await audit.orphans(conn)).sentences
+        return (await audit.orphans(conn, await cutoff(conn, timedelta(days=30)))).sentences
 
 
 @pytest.fixture
@@ -95,3 +98,14 @@ async def test_a_deleted_half_is_missed_by_the_other_half(flow: Flow, deleted: s
     assert await orphaned(flow) == []
     await flow.fetch(f"DELETE FROM {deleted}")
     assert sentence in " ".join(await orphaned(flow))
+
+
+async def test_what_retention_removes_is_not_missed(flow: Flow) -> None:
+    """Runs go by the hour of their end, events by whole days: in between an event stands without its run."""
+    await flow.push(event(1, hit=True))
+    await flow.finish_all()
+    async with flow.pool.acquire() as conn:
+        await expire_runs(conn, await cutoff(conn, timedelta(0)))
+        assert (await audit.orphans(conn, await cutoff(conn, timedelta(0)))).sentences == []
+        assert (await audit.orphans(conn, await cutoff(conn, timedelta(days=1)))).matches == 1
+    assert await missing(flow) == {}
