@@ -73,7 +73,8 @@ MOMENTS: Final[Mapping[Moment, float]] = {
 class Fault:
     """`at` in seconds from the start of the load. `seconds`: until the restart, or until it goes on.
 
-    It strikes at the `skip + 1`st `moment` of the node that comes after `at`.
+    It strikes at the `skip + 1`st `moment` of the node that comes after `at`. `hush`: no line is sent while
+    it lasts, and many right afterwards.
     """
 
     at: float
@@ -82,6 +83,7 @@ class Fault:
     seconds: float
     moment: Moment = Moment.now
     skip: int = 0
+    hush: bool = False
 
     def __str__(self) -> str:
         when = "" if self.moment is Moment.now else f" {self.moment} +{self.skip}"
@@ -99,7 +101,7 @@ class Stream:
 
 STREAMS: Final = (
     Stream("deaths", DEATHS, (0.6, 1.8)),
-    Stream("sieges", SIEGES, (6.5, 9.0)),
+    Stream("sieges", SIEGES, (8.0, 11.0)),
     Stream("cuts", CUTS, (0.1, 0.6)),
 )
 START: Final = 2.0
@@ -125,8 +127,9 @@ def _stream(seed: int, seconds: float, lease: float, stream: Stream) -> Iterator
 def _fault(random: Random, at: float, lease: float, weights: Mapping[Kind, float]) -> Fault:
     kind = random.choices(list(weights), list(weights.values()))[0]
     node, moment = random.randrange(2), random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
-    lasts = lease + random.uniform(1.5, 4.0) if kind in LASTING else random.uniform(0.1, 1.2)
+    lasts = lease + random.uniform(1.5, 3.5) if kind in LASTING else random.uniform(0.1, 1.2)
     skip = random.choice((0, 0, 1, 2, 3))
     if kind in UNTIMED:
         moment, skip = Moment.now, 0
-    return Fault(round(at, 2), kind, node, round(lasts, 2), moment, skip)
+    hush = kind in LASTING and random.random() < 0.75
+    return Fault(round(at, 2), kind, node, round(lasts, 2), moment, skip, hush)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Any, Final, LiteralString
 
@@ -15,12 +15,14 @@ from tests.chaos.link import Trap
 from tests.chaos.observe import Database
 from tests.chaos.processes import Node, Postgres, kill
 from tests.chaos.seen import Hold
+from tests.chaos.sender import Sender
 
 PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
 PATIENCE_OF_SIEGES: Final = 8.0
 """Seconds that a siege waits for both nodes to be at work."""
-
+HUSH_LINGERS: Final = (0.03, 0.2)
+"""Seconds from the end of a siege to the end of its hush."""
 
 Apply = Callable[[], Awaitable[tuple[int, str]]]
 """Applies the rules as a new revision: exit code and output of the command."""
@@ -33,12 +35,19 @@ class Inflictor:
     """
 
     def __init__(
-        self, seed: int, nodes: list[Node], postgres: Postgres, database: Database, apply: Apply
+        self,
+        seed: int,
+        nodes: list[Node],
+        postgres: Postgres,
+        database: Database,
+        sender: Sender,
+        apply: Apply,
     ) -> None:
         self.inflicted: list[Fault] = []
         self.holds: list[Hold] = []
         self.wrong: list[str] = []
-        self._nodes, self._postgres, self._database, self._apply = nodes, postgres, database, apply
+        self._nodes, self._postgres, self._database = nodes, postgres, database
+        self._sender, self._apply = sender, apply
         self._random = Random(f"{seed}:victims")
         self._postgres_lock = asyncio.Lock()
         self._siege = asyncio.Lock()
@@ -83,7 +92,10 @@ class Inflictor:
     async def _strike(self, fault: Fault) -> None:
         if fault.kind in LASTING:
             async with self._siege:
-                await self._strike_at(fault, await self._find(fault))
+                node = await self._find(fault)
+                with self._sender.hush() if fault.hush else nullcontext():
+                    await self._strike_at(fault, node)
+                    await asyncio.sleep(self._random.uniform(*HUSH_LINGERS))
         else:
             await self._strike_at(fault, self._victim(fault))
 

@@ -65,7 +65,9 @@ class KillRun:
             Node(number, port, folder, self._environment, link)
             for number, (port, link) in enumerate(zip(ports, self._links, strict=True))
         ]
-        self._inflictor = Inflictor(seed, self._nodes, self._postgres, self._database, self._apply)
+        self._inflictor = Inflictor(
+            seed, self._nodes, self._postgres, self._database, self._sender, self._apply
+        )
         self._watch = Watch()
 
     def _settings(self, mutant: str | None) -> Mapping[str, str]:

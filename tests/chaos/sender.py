@@ -9,7 +9,8 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,8 @@ from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthF
 SECRET = "the kill run's secret"
 QUIET = 2.0
 """The quiet time of the watched folder in `rules/chaos.yaml`, in seconds."""
+BURST = 12
+"""Groups of lines sent at once after a hush."""
 
 
 class Sender:
@@ -38,12 +41,28 @@ class Sender:
             path.mkdir()
         self._seed, self._load, self._ports, self._sink = seed, load, ports, sink
         self._stop = asyncio.Event()
+        self._hushed = 0
+        self._burst = 0
         self._pauses = {name: Random(f"{seed}:{name}:pauses") for name in ("files", "hooks", "lines")}
         self._routes = Random(f"{seed}:routes")
 
     def stop(self) -> None:
         """No new plans; plans begun go on to their next safe end."""
         self._stop.set()
+
+    @contextmanager
+    def hush(self) -> Generator[None]:
+        """Send no lines meanwhile, and many at once afterwards.
+
+        Two nodes that both believe that they own a partition then see the same lines at the same moment,
+        with nothing else to tell one of them that it is wrong.
+        """
+        self._hushed += 1
+        try:
+            yield
+        finally:
+            self._hushed -= 1
+            self._burst = BURST
 
     async def run(self) -> None:
         """All three streams; returns when everything begun has been finished."""
@@ -177,8 +196,12 @@ class Sender:
 
     async def _lines(self) -> None:
         for plan in generator.lines(self._seed):
-            if not await self._pause("lines", self._load.lines):
+            if self._burst:
+                self._burst -= 1
+            elif not await self._pause("lines", self._load.lines):
                 return
+            while self._hushed and not self._stop.is_set():
+                await asyncio.sleep(0.01)
             await self._append(plan)
 
     async def _append(self, plan: LinePlan) -> None:
