@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -173,7 +174,7 @@ def main() -> int:
     if again and not new:
         say("\nnothing is new: every file was seen before, with the same bytes")
     say(
-        f"\nlook around:   export EVENTFLOW_DATA={HOME}\n"
+        f"\nlook around:   export EVENTFLOW_DATA={shlex.quote(str(HOME))}\n"
         "               .venv/bin/eventflow runs | events | sources | dlq | audit\n"
         "               .venv/bin/eventflow explain stocks.csv#1\n"
         "               .venv/bin/eventflow serve rules/        # then drop files of your own"
