@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import logging
 import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import dropwhile
-from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import msgspec
@@ -32,6 +32,7 @@ from eventflow.event import JSON, encode_json
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WORKER: Final = os.path.join(os.path.dirname(__file__), "worker", "")
 
 
@@ -85,8 +86,9 @@ class Context:
     def open(self, path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None) -> IO[Any]:
         """Open the triggering event's file for reading, if it still is the file that the event describes.
 
-        Compares size, and the SHA-256 where the event has one (reads the file once; an `async def` task
-        calls it through `asyncio.to_thread`). Text is UTF-8 unless said otherwise.
+        Compares size and SHA-256 (reads the file once; an `async def` task calls it through
+        `asyncio.to_thread`), or size and time of change where the event has no SHA-256. What was compared is
+        what is returned, even if another file takes its name meanwhile. Text is UTF-8 unless said otherwise.
         Raises `TaskError` with both fingerprints, or where the event describes no such file.
         """
         described = self.event.data if self.event is not None else None
@@ -98,24 +100,35 @@ class Context:
             )
         if set(mode) - set("rbt"):
             raise TaskError(f"ctx.open({str(path)!r}): mode {mode!r} is not for reading")
-        _check_fingerprint(Path(path), data.get("size"), data.get("sha256"))
-        return open(path, mode, encoding=None if "b" in mode else encoding or "utf-8")
+        file = open(path, "rb")  # noqa: SIM115 - the task closes it
+        try:
+            _check_fingerprint(file, path, data)
+        except BaseException:
+            file.close()
+            raise
+        return file if "b" in mode else io.TextIOWrapper(file, encoding=encoding or "utf-8")
 
 
 def _same_path(described: object, path: str | os.PathLike[str]) -> bool:
     return isinstance(described, str) and os.path.realpath(described) == os.path.realpath(path)
 
 
-def _check_fingerprint(path: Path, size: object, sha256: object) -> None:
-    with path.open("rb") as file:
-        found_size = os.fstat(file.fileno()).st_size
-        if isinstance(size, int) and size != found_size:
-            raise TaskError(f"{path} has changed since its event: {size} bytes then, {found_size} bytes now")
-        if not isinstance(sha256, str):
-            return
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise TaskError(f"{path} has changed since its event: sha256 {sha256} then, {found} now")
+def _check_fingerprint(
+    file: io.BufferedReader, path: str | os.PathLike[str], data: Mapping[str, JSON]
+) -> None:
+    """Compare what is open with what the event says; the file stands at its beginning afterwards."""
+    stat = os.fstat(file.fileno())
+    found: dict[str, JSON] = {"size": stat.st_size}
+    if isinstance(data.get("sha256"), str):
+        found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+    elif isinstance(data.get("modified"), str):
+        changed = _EPOCH + timedelta(microseconds=stat.st_mtime_ns // 1000)
+        found["modified"] = changed.isoformat().replace("+00:00", "Z")
+    for name, value in found.items():
+        then = data.get(name)
+        if then is not None and then != value:
+            raise TaskError(f"{os.fspath(path)} has changed since its event: {name} {then} then, {value} now")
 
 
 def encode_result(result: object) -> bytes:

@@ -139,9 +139,17 @@ def _takes_context(function: Any) -> bool:
         return False
 
 
+def _ignore(_number: int, _frame: object) -> None:
+    """A handler that does nothing."""
+
+
 def main(parent: int) -> None:
     """The whole program, started with the serving process's id."""
     _die_with(parent)
+    # Whoever stops a whole group of processes at once means the serving process: it decides what becomes of
+    # us. A handler and not SIG_IGN, which the programs that a task starts would inherit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
     requests, replies = _private_streams()
     with captured_output():
         TaskProcess(requests, replies).run()

@@ -95,7 +95,6 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; then whatever still runs is ended, and rescued by others after its lease."""
-        self._held.clear()
         loops, slots = self._loops, self._slots = TaskLoops(self._ended), Slots(self._processes, self._ended)
         try:
             with captured_output():
@@ -105,6 +104,9 @@ class Worker:
                     for service in (self._finisher.run, self._keep_logs, slots.run, loops.watch):
                         group.create_task(service())
         finally:
+            # What is cancelled now has not failed; if this is not the end of the process, it is tried again.
+            for attempt in list(self._held.values()):
+                self._hand_back(attempt)
             loops.close()
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -265,3 +267,26 @@ async def test_quick_async_tasks_are_not_held_up_by_slow_processes(stage: Stage,
             await stage.start()
         await content(tmp_path / "said")
         assert await stage.result(await stage.start("quick")) == 1
+
+
+async def test_a_signal_for_the_whole_group_of_processes_is_left_to_the_serving_one(
+    stage: Stage, tmp_path: Path
+) -> None:
+    go, pid = tmp_path / "go", tmp_path / "pid"
+    stage.code(f"""
+        import os, time
+        def f():
+            with open({str(pid)!r}, "w") as file:
+                file.write(str(os.getpid()))
+            while not os.path.exists({str(go)!r}):
+                time.sleep(0.01)
+            return "done"
+    """)
+    stage.workflow(task("task", "jobs:f"))
+    async with stage.worker():
+        run = await stage.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(int(await content(pid)), number)
+        go.touch()
+        assert await stage.result(run) == "done"
+        assert (await stage.row(run))["attempt"] == 1

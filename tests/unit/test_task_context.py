@@ -1,0 +1,78 @@
+"""`ctx.open`: the file of the event, or an error that names both fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventflow.errors import TaskError
+from eventflow.task import Context, TriggeringEvent
+
+
+def context(data: Any) -> Context:
+    event = TriggeringEvent(source="landing", id="a#1", type="file.arrived", data=data)
+    return Context("run", "flow", "task", 1, {}, event, logging.getLogger("t"))
+
+
+def described(file: Path, *, hashed: bool) -> dict[str, Any]:
+    stat = file.stat()
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=stat.st_mtime_ns // 1000)
+    return {
+        "path": str(file), "size": stat.st_size, "modified": moment.isoformat().replace("+00:00", "Z"),
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if hashed else None,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\né,2\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_the_file_of_the_event_opens_as_text_and_as_bytes(file: Path, hashed: bool) -> None:
+    ctx = context(described(file, hashed=hashed))
+    with ctx.open(file) as text, ctx.open(str(file), "rb") as raw:
+        assert text.read() == "a,b\né,2\n"
+        assert raw.read() == file.read_bytes()
+
+
+def test_other_bytes_of_the_same_size_and_time_are_noticed(file: Path) -> None:
+    data, stat = described(file, hashed=True), file.stat()
+    file.write_text("a;b\né,2\n", encoding="utf-8")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(TaskError, match="sha256") as raised:
+        context(data).open(file)
+    assert data["sha256"] in str(raised.value)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in str(raised.value)
+
+
+def test_without_a_hash_another_time_of_change_is_noticed(file: Path) -> None:
+    data = described(file, hashed=False)
+    os.utime(file, ns=(0, 1_700_000_000_123_456_789))
+    with pytest.raises(TaskError, match=r"modified .* then, 2023-11-14T22:13:20.123456Z now"):
+        context(data).open(file)
+
+
+def test_another_size_is_named(file: Path) -> None:
+    data = described(file, hashed=True)
+    file.write_text("")
+    with pytest.raises(TaskError, match="size 9 then, 0 now"):
+        context(data).open(file)
+
+
+def test_only_the_file_of_the_event_and_only_for_reading(file: Path) -> None:
+    ctx = context(described(file, hashed=True))
+    with pytest.raises(TaskError, match="describes no such file"):
+        ctx.open(file.parent / "b.csv")
+    with pytest.raises(TaskError, match="not for reading"):
+        ctx.open(file, "w")
+    with pytest.raises(TaskError, match="describes no such file"):
+        context(None).open(file)
