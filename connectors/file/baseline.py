@@ -1,15 +1,14 @@
 """`initial: ignore`: what is there at the first deploy gets marks and no records.
 
 It may take many batches and a crash in the middle must not blur the line between what was there and what
-came since. So the first mark of all says when it began, by the kernel's own coarse clock that also stamps
-ctimes, and the last one that it is done. A file with a later ctime came since, whenever it is found.
-The clock ticks every few milliseconds: the deploy is the end of the tick that it fell into.
+came since. So the first mark of all says when it began, and the last one that it is done. A file with a
+later ctime came since, whenever it is found. ctimes are up to a tick of the kernel (10 ms) behind the
+clock, never ahead of it: what was there is never taken, and the deploy is the end of its tick.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -22,9 +21,6 @@ from connectors.file.scan import Scanner
 from connectors.file.walk import Found
 from eventflow.source import Batch, Mark, SourceContext
 
-_COARSE = 5
-"""CLOCK_REALTIME_COARSE of linux/time.h, which Python does not name."""
-
 Looker = Callable[[Sequence[Candidate]], "asyncio.Future[list[Look]]"]
 
 
@@ -36,7 +32,7 @@ async def baseline(
     before = decode_baseline(known.fingerprint) if known else None
     if before and before.done:
         return
-    began = before.began if before else _coarse_now()
+    began = before.began if before else time.time_ns()
     if not before:
         yield _said(BaselineMark(began, done=False), 1)
     await scanner.in_order()
@@ -65,8 +61,3 @@ async def _marks(
 def _said(mark: BaselineMark, generation: int) -> Batch:
     """Not `present`: it is no file, and no count of files should hold it."""
     return Batch((), marks=[Mark(BASELINE, encode(mark), generation, present=False)])
-
-
-def _coarse_now() -> int:
-    """Nanoseconds by the clock of ctimes; the fine clock is up to a tick ahead of it."""
-    return time.clock_gettime_ns(_COARSE) if sys.platform == "linux" else time.time_ns()

@@ -41,6 +41,8 @@ LOOKERS = 3
 LOOKS_AT_ONCE = 250
 MOST_LOOKS = 2_000
 MOST_READY = 10_000
+HINTS_AT_ONCE = 2_000
+"""Matching their paths holds the event loop: no longer than this many take."""
 POLL_SECONDS = 1.0
 SCAN_SHARE = 10
 """A scan takes at most this part of the time: a folder that takes long to compare is compared less often."""
@@ -89,6 +91,7 @@ class Intake:
                 async for batch in marks:
                     yield batch
         while True:
+            await asyncio.sleep(0)  # others run, even where nothing below has to wait
             self._take_hints()
             self._candidates.fall_due()
             self._start_looks()
@@ -165,7 +168,10 @@ class Intake:
     def _take_hints(self) -> None:
         if self._watcher is None:
             return
-        for hint in self._watcher.take():
+        hints = self._watcher.take(HINTS_AT_ONCE)
+        if len(hints) == HINTS_AT_ONCE:
+            self._wake.set()  # there may be more: no rest
+        for hint in hints:
             match hint.kind:
                 case Kind.renamed | Kind.written | Kind.removed:
                     self._take_file(hint)

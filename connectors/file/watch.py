@@ -124,11 +124,11 @@ class Watcher:
             watch = self._reader.add_callback(full, self._mask, _Folder(self, folder), callback)
             self._folders[folder] = (watch, callback)
 
-    def take(self) -> list[Hint]:
-        """All hints so far, oldest first; the next one wakes."""
+    def take(self, count: int) -> list[Hint]:
+        """Up to so many hints, oldest first. Fewer: that is all of them, and the next one wakes."""
         self._asleep = True  # before the first is taken: one that comes meanwhile is taken, or wakes
         hints: list[Hint] = []
-        while self._hints:
+        while self._hints and len(hints) < count:
             hints.append(self._hints.popleft())
         return hints
 
