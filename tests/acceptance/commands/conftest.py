@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from eventflow.cli.main import main
 
 DEADLINE = 30.0
 PROGRAM = [sys.executable, "-m", "eventflow"]
+SERVING = re.compile(r"\bserving\b.*url=(http://\S+)")
 RULES = """
 sources:
   landing:
@@ -90,7 +90,6 @@ class World:
     """A folder with rules and landing place, its data folder, and a `serve` that runs on both."""
 
     folder: Path
-    server: subprocess.Popen[str]
     url: str
 
     def land(self, name: str, content: str) -> Path:
@@ -124,12 +123,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     (folder / "landing").mkdir()
     (folder / "flow.yaml").write_text(RULES)
-    server = subprocess.Popen(
-        [*PROGRAM, "serve", str(folder / "flow.yaml")],
-        stderr=subprocess.PIPE, text=True, env=environment(folder),
-    )  # fmt: skip
+    log = folder / "serve.log"
+    with log.open("w") as stderr:
+        server = subprocess.Popen(
+            [*PROGRAM, "serve", str(folder / "flow.yaml")], stderr=stderr, env=environment(folder)
+        )
     try:
-        made = World(folder, server, _url(server))
+        found = until(lambda: SERVING.search(log.read_text()), bool)
+        made = World(folder, found[1])
         until(made.healthy, bool)
         made.land("orders_eu.csv", "a,b\n1,2\n")
         made.land("orders_us.csv", "bad\n")
@@ -139,19 +140,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.post(b'{"n": "broken", "qty": ')
         yield made
     finally:
-        server.kill()
-        server.wait()
-        assert server.stderr
-        server.stderr.close()
-        shutil.rmtree(folder / "landing")
-
-
-def _url(server: subprocess.Popen[str]) -> str:
-    assert server.stderr
-    for line in server.stderr:
-        if found := re.search(r"\bserving\b.*url=(http://\S+)", line):
-            return found[1]
-    raise AssertionError("serve ended before it was serving")
+        server.terminate()  # in order, so that the embedded Postgres stops with it
+        assert server.wait(DEADLINE) == 0
 
 
 @pytest.fixture
