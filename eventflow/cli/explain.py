@@ -10,8 +10,10 @@ from eventflow.cli.options import Json, examples
 from eventflow.cli.output import block, cell, line, print_json
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from eventflow.explained import Explained
-    from eventflow.store.pool import Pool
+    from eventflow.store.pool import Connection, Pool
 
 NEAREST: Final = 5
 EXAMPLES = examples(
@@ -66,16 +68,33 @@ def explain(
 async def _explain(pool: Pool, name: str, rule: str | None, *, current: bool, limit: int | None) -> Explained:
     from eventflow.cli.ruleset import revisions, unknown
     from eventflow.explained import explain_stored, matched_revision
-    from eventflow.store.views.events import find_event
 
     known = await revisions(pool)
     async with pool.acquire() as conn:
-        uid = await find_event(conn, name)
+        uid = await _find(conn, name)
         revision = 0 if current else await matched_revision(conn, uid)
     ruleset = await known.get(revision) if revision else known.current
     if rule is not None and rule not in {one.name for one in ruleset.rules}:
         raise unknown("rule", rule, (one.name for one in ruleset.rules), f"revision {ruleset.revision}")
     return await explain_stored(pool, ruleset, uid, only=rule, limit=limit)
+
+
+async def _find(conn: Connection, name: str) -> UUID:
+    """The event's uid. What a sender was answered for a broken record names its dead letter: say so."""
+    from eventflow.errors import UsageError
+    from eventflow.store.dead_letters import find_letter
+    from eventflow.store.views.events import find_event
+
+    try:
+        return await find_event(conn, name)
+    except UsageError as no_event:
+        try:
+            letter = await find_letter(conn, name)
+        except UsageError:
+            raise no_event from None
+        raise UsageError(
+            f"{name!r} is no event but a dead letter; `eventflow dlq show {letter}` says why"
+        ) from None
 
 
 def _print(found: Explained, *, named: bool) -> None:

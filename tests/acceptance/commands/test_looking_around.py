@@ -64,6 +64,15 @@ def test_explain_says_what_fired_and_what_was_near(
     assert outcomes == {"returns-landed": "not matched", "orders-landed": "not matched"}
 
 
+def test_explain_of_a_record_that_never_became_an_event_points_at_its_letter(
+    ended: list[Any], eventflow: Command
+) -> None:
+    (letter,) = eventflow("dlq", "--stage", "decode", "--json").json
+    answer = eventflow("explain", letter["id"])
+    assert answer.code == 2
+    assert f"eventflow dlq show {letter['id']}" in answer.err
+
+
 def test_the_audit_counts_files_that_nobody_asked_for_and_misses_none(
     ended: list[Any], eventflow: Command
 ) -> None:
