@@ -11,7 +11,7 @@ from eventflow.errors import RuleSetError
 from eventflow.event import EVENTFLOW_SOURCE, JSON, Event, encode_json
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.nodes import ListNode, MapNode, Mark, Node, ScalarNode, kind, plain_value, shorten
-from eventflow.rulefile.report import Report, in_order, unknown
+from eventflow.rulefile.report import Report, in_order
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.rulefile.words import CASE, CASE_EVENT, CASE_FILE, EXPECTED, GIVEN, VARIATIONS
 from eventflow.rulefile.yaml import read_yaml
@@ -198,7 +198,7 @@ def _source(block: Block, names: _Names) -> str | None:
         name = block.text("from")
         if name is None or names.sources is None or name in names.sources or name == EVENTFLOW_SOURCE:
             return name
-        message = unknown("source", name, [*names.sources, EVENTFLOW_SOURCE])
+        message = block.report.unknown("source", name, [*names.sources, EVENTFLOW_SOURCE])
         block.error(block.node.entries["from"].value, f"from: {message}")
         return None
     sources = names.sources or ()
@@ -248,7 +248,9 @@ def _expectation(block: Block, names: _Names) -> Expectation | None:
     if name is None:
         return None
     if word in ("fire", "no_fire") and names.rules is not None and name not in names.rules:
-        block.error(block.node.entries[word].value, f"{word}: {unknown('rule', name, names.rules)}")
+        block.error(
+            block.node.entries[word].value, f"{word}: {block.report.unknown('rule', name, names.rules)}"
+        )
     _check_fits(block, word, ALLOWED_BESIDE[word])
     at_node = block.get("at")
     at = None if at_node is None else _moment(block, "at", at_node)

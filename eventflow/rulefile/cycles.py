@@ -9,10 +9,12 @@ everything is no edge: it is not meant for outcomes, and at run time the loop gu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from eventflow.event import EVENTFLOW_SOURCE
 from eventflow.matching.conditions import Compare
-from eventflow.matching.foresight import Known, may_match
+from eventflow.matching.foresight import may_match
+from eventflow.matching.operators import Operator
 from eventflow.matching.rule import Rule
 from eventflow.rulefile.block import Block
 from eventflow.workflow.advance import RunState
@@ -39,21 +41,40 @@ def check_cycles(rules: Sequence[Rule], blocks: Mapping[str, Block]) -> None:
 
 
 def _edges(rules: Sequence[Rule]) -> Edges:
-    """Listeners are filed under the types that they list: large sets must not take the square of time."""
-    listening: dict[str | None, list[Rule]] = {}
-    for rule in rules:
-        for type_ in _types(rule) if _listens(rule) else ():
-            listening.setdefault(type_, []).append(rule)
+    """From rules that listen to rules that listen: no other can be part of a circle."""
+    listening = _Listening(rules)
     return {
         rule.name: {
             listener.name
-            for output in _outputs(rule)
-            for type_ in (output[_TYPE], None)
-            for listener in listening.get(type_, ())
+            for output in (_outputs(rule) if _listens(rule) else ())
+            for listener in listening.to(output[_TYPE])
             if may_match(listener.pattern, output)
         }
         for rule in rules
     }
+
+
+class _Listening:
+    """The rules that ask for events of eventflow's own, by type: most pairs of rules are never looked at."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._listed: dict[str, list[Rule]] = {}
+        self._others: list[tuple[Rule, Sequence[Operator]]] = []
+        self._to: dict[str, Sequence[Rule]] = {}
+        for rule in filter(_listens, rules):
+            operators = _on_type(rule)
+            types = _listed(operators)
+            for type_ in types or ():
+                self._listed.setdefault(type_, []).append(rule)
+            if types is None:
+                self._others.append((rule, operators))
+
+    def to(self, type_: str) -> Sequence[Rule]:
+        """Those that may take some event of the type."""
+        if type_ not in self._to:
+            others = [rule for rule, on_type in self._others if all(one.test(type_) for one in on_type)]
+            self._to[type_] = [*self._listed.get(type_, ()), *others]
+        return self._to[type_]
 
 
 def _listens(rule: Rule) -> bool:
@@ -62,17 +83,25 @@ def _listens(rule: Rule) -> bool:
     return EVENTFLOW_SOURCE in rule.sources
 
 
-def _types(rule: Rule) -> Sequence[str | None]:
-    """The types that a plain condition lists; None where only the whole pattern can tell."""
-    for condition in rule.pattern.conditions:
-        if isinstance(condition, Compare) and condition.path.segments == _TYPE:
-            for operator in condition.operators:
-                if operator.name in ("eq", "in"):
-                    return operator.argument if operator.name == "in" else [operator.argument]
-    return [None]
+def _on_type(rule: Rule) -> Sequence[Operator]:
+    """What must hold of the type, whatever else does."""
+    return [
+        operator
+        for condition in rule.pattern.conditions
+        if isinstance(condition, Compare) and condition.path.segments == _TYPE
+        for operator in condition.operators
+    ]
 
 
-def _outputs(rule: Rule) -> Iterator[Known]:
+def _listed(on_type: Sequence[Operator]) -> Sequence[str] | None:
+    """The types that one of the operators lists; None where they have to be asked."""
+    for operator in on_type:
+        if operator.name in ("eq", "in"):
+            return operator.argument if operator.name == "in" else [operator.argument]
+    return None
+
+
+def _outputs(rule: Rule) -> Iterator[dict[tuple[str, ...], Any]]:
     """What is known beforehand of each event that the rule brings about."""
     about = {("source",): EVENTFLOW_SOURCE, ("subject",): rule.name}
     if rule.emit:

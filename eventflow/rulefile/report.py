@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from eventflow.errors import Problem
@@ -11,6 +11,10 @@ from eventflow.rulefile.nodes import Mark, Node, shorten
 
 LONGEST_WORD = 100
 """Comparing takes the product of two lengths, and no known word is nearly as long."""
+
+
+MANY = 100
+"""Problems after which names like one of more than so many others are no longer looked for: 50 ms each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,12 @@ class Report:
     def warn(self, at: Mark | Node, message: str) -> None:
         """Something that is probably not meant."""
         self._add(at, message, warning=True)
+
+    def unknown(self, what: str, word: str, known: Collection[str]) -> str:
+        """`unknown` for names of the set, of which there may be thousands, in as many errors."""
+        if len(known) > MANY and len(self.problems) > MANY:
+            return f"unknown {what} '{shorten(word)}'"
+        return unknown(what, word, known)
 
     def _add(self, at: Mark | Node, message: str, *, warning: bool) -> None:
         line, column = at if isinstance(at, Mark) else at.mark

@@ -125,7 +125,7 @@ def _sources(block: Block, names: Names) -> frozenset[str] | None:
     known = [*names.sources, EVENTFLOW_SOURCE]
     for name, mark in given:
         if name not in known and names.complete:
-            block.error(mark, f"from: {unknown('source', name, known)}")
+            block.error(mark, f"from: {block.report.unknown('source', name, known)}")
     return frozenset(name for name, _ in given)
 
 
@@ -188,7 +188,8 @@ def _emit(block: Block) -> str | None:
 
 def _check_run(block: Block, run: str, names: Names) -> None:
     if run not in names.workflows and names.complete:
-        block.error(block.node.entries["run"].value, f"run: {unknown('workflow', run, names.workflows)}")
+        message = block.report.unknown("workflow", run, names.workflows)
+        block.error(block.node.entries["run"].value, f"run: {message}")
 
 
 def _advise(block: Block, sources: frozenset[str] | None, names: Names, pattern: Pattern) -> None:

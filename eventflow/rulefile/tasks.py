@@ -10,7 +10,7 @@ from eventflow.rulefile.block import Block
 from eventflow.rulefile.code import Code
 from eventflow.rulefile.inputs import Variables, named_below, read_inputs, read_template
 from eventflow.rulefile.nodes import ListNode, Mark, Node, ScalarNode, kind, locate
-from eventflow.rulefile.report import unknown
+from eventflow.rulefile.report import Report, unknown
 from eventflow.rulefile.words import RETRY, TASK
 from eventflow.workflow.definition import Retry, Task, TaskKind
 
@@ -74,15 +74,17 @@ def check_holes(
             if reference[1] not in RUN_FIELDS:
                 block.error(mark, unknown("field of run", reference[1], RUN_FIELDS))
         for reference in named_below(template, "tasks"):
-            objection = _objection_to(reference, upstream(), tasks)
+            objection = _objection_to(reference, upstream(), tasks, block.report)
             if objection is not None:
                 block.error(mark, objection)
 
 
-def _objection_to(reference: Reference, upstream: frozenset[str], tasks: Collection[str]) -> str | None:
+def _objection_to(
+    reference: Reference, upstream: frozenset[str], tasks: Collection[str], report: Report
+) -> str | None:
     other = reference[1]
     if other not in tasks:
-        return unknown("task", other, tasks)
+        return report.unknown("task", other, tasks)
     if other not in upstream:
         return f"the result of task '{other}' is not there by then; add it to 'after'"
     if len(reference) > 2 and reference[2] != "result":

@@ -11,7 +11,6 @@ from eventflow.event import JSON
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.code import Code
 from eventflow.rulefile.nodes import Entry, MapNode, ScalarNode, plain_value, shorten
-from eventflow.rulefile.report import unknown
 from eventflow.rulefile.tasks import check_holes, read_task
 from eventflow.rulefile.words import PARAM, WORKFLOW
 from eventflow.workflow.definition import Param, ParamType, Task, Workflow
@@ -103,7 +102,8 @@ def _known_parents(blocks: Mapping[str, Block], task: str) -> list[str]:
         if isinstance(name, str) and name in blocks:
             found.append(name)
         elif isinstance(name, str) and name:
-            block.error(item, f"after: {unknown('task', name, [one for one in blocks if one != task])}")
+            others = [one for one in blocks if one != task]
+            block.error(item, f"after: {block.report.unknown('task', name, others)}")
     return found
 
 
