@@ -145,13 +145,19 @@ def encode_result(result: object) -> bytes:
     return encoded
 
 
-def describe_error(error: BaseException) -> str:
-    """Type and message, then the last lines of the traceback, without the frames that called the task."""
+def describe_error(error: BaseException, folder: str = "") -> str:
+    """Type and message, then the last lines of the traceback, without the frames that called the task.
+
+    Files of the code folder are named as they are in it.
+    """
     if isinstance(error, TaskError):
         return str(error)
     summary = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     frames = list(dropwhile(_is_ours, traceback.extract_tb(error.__traceback__)))[-_FRAMES:]
-    return summary + ("\n" + "".join(traceback.format_list(frames)).rstrip() if frames else "")
+    if not frames:
+        return summary
+    shown = "".join(traceback.format_list(frames)).rstrip()
+    return f"{summary}\n{shown.replace(f'{folder}{os.sep}', '') if folder else shown}"
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

@@ -37,8 +37,11 @@ class Ended:
 
     @property
     def reason(self) -> str | None:
-        """The run's `error`: which task failed, and how."""
-        return None if self.task is None else f"task '{self.task}' failed: {self.error}"
+        """The run's `error` in one line: which task failed, and how. The rest stands with the task."""
+        if self.task is None:
+            return None
+        how = (self.error or "").partition("\n")[0]
+        return f"task '{self.task}' failed: {how}"
 
     @property
     def stage(self) -> str:

@@ -97,7 +97,7 @@ class TaskProcess:
                 self._run_command(call) if call.argv else encode_result(_run_function(call, self._say))
             )
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            done = Done(error=describe_error(error))
+            done = Done(error=describe_error(error, call.folder))
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # task code may have closed it
                 stream.flush()

@@ -70,7 +70,7 @@ class Command:
         for reader in self._readers:
             reader.join()
         if code != 0:
-            raise TaskError(f"{_exit(code)}\n{self._err.decode(errors='replace')}".rstrip())
+            raise TaskError(_failure(code, self._err.decode(errors="replace").strip()))
         return self._result()
 
     def _result(self) -> bytes:
@@ -90,6 +90,14 @@ class Command:
         while piece := os.read(stream.fileno(), _READ):
             self._say(piece)
             self._err = (self._err + piece)[-_ERROR_TAIL:]
+
+
+def _failure(code: int, errors: str) -> str:
+    """How it ended and the last line of its errors, which says most; below that, what was kept of them."""
+    last = errors.rpartition("\n")[2]
+    if not last:
+        return _exit(code)
+    return f"{_exit(code)}: {last}" + (f"\n{errors}" if last != errors else "")
 
 
 def _exit(code: int) -> str:

@@ -122,7 +122,7 @@ class TaskLoop:
         except asyncio.CancelledError:
             done = Done(error=attempt.why_stopped or "cancelled by itself")
         except BaseException as error:  # SystemExit and KeyboardInterrupt would end the thread's loop
-            done = Done(error=describe_error(error))
+            done = Done(error=describe_error(error, attempt.call.folder))
         del self._tasks[attempt]
         self._outbox.append((attempt, done))
         if len(self._outbox) == 1:

@@ -213,6 +213,7 @@ async def test_an_error_shows_the_lines_of_the_task_and_none_of_eventflow(stage:
         assert "in f\n" in error
         assert "in deep\n" in error
         assert "eventflow/worker" not in error
+        assert 'File "jobs.py", line' in error
 
 
 async def test_a_module_that_is_not_there_or_does_not_load_fails_its_task(stage: Stage) -> None:

@@ -72,8 +72,11 @@ async def test_a_last_line_that_is_no_json_makes_no_result(stage: Stage) -> None
 
 async def test_another_exit_than_zero_fails_with_the_end_of_its_errors(stage: Stage) -> None:
     run = await run_one(stage, ["sh", "-c", "echo looking; echo no such table >&2; exit 3"])
-    assert (await stage.row(run))["error"] == "exit status 3\nno such table"
+    assert (await stage.row(run))["error"] == "exit status 3: no such table"
     assert sorted((await stage.log(run)).splitlines()) == ["looking", "no such table"]
+    run = await run_one(stage, ["sh", "-c", "echo where >&2; echo what >&2; exit 1"])
+    assert (await stage.row(run))["error"] == "exit status 1: what\nwhere\nwhat"
+    assert (await stage.ended(run))["error"] == "task 'task' failed: exit status 1: what"
 
 
 async def test_a_signal_is_named(stage: Stage) -> None:
