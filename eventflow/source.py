@@ -148,7 +148,7 @@ class Source(Protocol):
         ...
 
     async def partitions(self) -> Sequence[str]:
-        """The units of order and ownership, at least one. Asked again now and then.
+        """The units of order and ownership, perhaps none yet. Asked again now and then.
 
         Raises `SourceUnavailable` when they cannot be listed.
         """
