@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
@@ -122,10 +122,10 @@ class Ingest:
             news.clear()
             while await self._take_outbox():
                 pass
-            try:
-                await asyncio.wait_for(news.wait(), poll_seconds)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the news.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(poll_seconds):
+                    await news.wait()
 
     # ------------------------------------------------------------------ one transaction
 

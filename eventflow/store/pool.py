@@ -25,6 +25,7 @@ _driver: Any = asyncpg
 DISCONNECTED: Final[tuple[type[Exception], ...]] = (
     OSError,  # refused, reset, no such socket; TimeoutError is one too
     asyncpg.InterfaceError,  # the connection was closed under us
+    asyncpg.InternalClientError,  # the server had said goodbye, and the driver has not yet noticed the end
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
