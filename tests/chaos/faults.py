@@ -22,6 +22,7 @@ class Kind(StrEnum):
     kill_serve = "kill-serve"
     kill_task = "kill-task"
     kill_postgres = "kill-postgres"
+    lose_postgres = "lose-postgres"
     stop_serve = "stop-serve"
     end_serve = "end-serve"
     stall_link = "stall-link"
@@ -49,19 +50,23 @@ class Moment(StrEnum):
         return self in (Moment.after_request, Moment.after_commit)
 
 
-LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both})
-"""Longer than a lease: whoever is hit has lost what it held, and does not know it."""
+LASTING: Final = frozenset({Kind.stop_serve, Kind.stall_link, Kind.stall_both, Kind.lose_postgres})
+"""Longer than a lease. Whoever is hit has lost what it held, and does not know it; but nobody has where it is
+Postgres that is away."""
 SPARED: Final = frozenset({Kind.kill_serve, Kind.kill_postgres, Kind.end_serve})
 """Not during a siege, nor while one waits for both nodes to be at work."""
 
 UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply})
 """These strike at once, not at a moment of the wire."""
 
-DEATHS: Final[Mapping[Kind, float]] = {
-    Kind.kill_serve: 7, Kind.kill_postgres: 5, Kind.kill_task: 5, Kind.end_serve: 1, Kind.apply: 1.5,
+DEATHS: Final[Mapping[Kind, int]] = {
+    Kind.kill_serve: 5, Kind.kill_postgres: 4, Kind.kill_task: 5, Kind.end_serve: 1, Kind.apply: 1,
 }  # fmt: skip
-SIEGES: Final[Mapping[Kind, float]] = {Kind.stop_serve: 6, Kind.stall_link: 4, Kind.stall_both: 1}
-CUTS: Final[Mapping[Kind, float]] = {Kind.cut: 12, Kind.end_backends: 1}
+SIEGES: Final[Mapping[Kind, int]] = {
+    Kind.stop_serve: 3, Kind.stall_link: 1, Kind.stall_both: 1, Kind.lose_postgres: 1,
+}  # fmt: skip
+CUTS: Final[Mapping[Kind, int]] = {Kind.cut: 12, Kind.end_backends: 1}
+"""How many of each there are in a pack; packs are shuffled, so that each run has its share of everything."""
 
 MOMENTS: Final[Mapping[Moment, float]] = {
     Moment.now: 2, Moment.before_request: 4, Moment.after_request: 3, Moment.before_commit: 4,
@@ -95,13 +100,14 @@ class Stream:
     """Faults of one kind. `pause` is the range of seconds between two of them."""
 
     name: str
-    weights: Mapping[Kind, float]
+    pack: Mapping[Kind, int]
     pause: tuple[float, float]
+    calms: bool = True
 
 
 STREAMS: Final = (
     Stream("deaths", DEATHS, (0.6, 1.8)),
-    Stream("sieges", SIEGES, (8.0, 11.0)),
+    Stream("sieges", SIEGES, (7.5, 10.0), calms=False),
     Stream("cuts", CUTS, (0.1, 0.6)),
 )
 START: Final = 2.0
@@ -118,14 +124,21 @@ def faults(seed: int, seconds: float, lease: float) -> Iterator[Fault]:
 def _stream(seed: int, seconds: float, lease: float, stream: Stream) -> Iterator[Fault]:
     random = Random(f"{seed}:{stream.name}")
     at = START + random.uniform(0, stream.pause[0])
+    kinds = _packs(random, stream.pack)
     while at < seconds:
-        if (at - START) % (SPELL + CALM) < SPELL:
-            yield _fault(random, at, lease, stream.weights)
+        if (at - START) % (SPELL + CALM) < SPELL or not stream.calms:
+            yield _fault(random, at, lease, next(kinds))
         at += random.uniform(*stream.pause)
 
 
-def _fault(random: Random, at: float, lease: float, weights: Mapping[Kind, float]) -> Fault:
-    kind = random.choices(list(weights), list(weights.values()))[0]
+def _packs(random: Random, pack: Mapping[Kind, int]) -> Iterator[Kind]:
+    while True:
+        shuffled = [kind for kind, count in pack.items() for _ in range(count)]
+        random.shuffle(shuffled)
+        yield from shuffled
+
+
+def _fault(random: Random, at: float, lease: float, kind: Kind) -> Fault:
     node, moment = random.randrange(2), random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
     lasts = lease + random.uniform(1.5, 3.5) if kind in LASTING else random.uniform(0.1, 1.2)
     skip = random.choice((0, 0, 1, 2, 3))

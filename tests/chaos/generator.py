@@ -96,7 +96,7 @@ def _content(random: Random, number: int, name: str) -> bytes:
 
 KINDS: Final[dict[str, float]] = {
     "plain": 8, "async": 26, "process": 14, "shell": 5, "pair": 14, "flaky": 3, "poison": 4, "relay": 14,
-    "slow": 4, "slower": 0.7, "broken": 4, "forged": 3,
+    "slow": 4, "slower": 1.2, "broken": 4, "forged": 3,
 }  # fmt: skip
 """Webhooks by what they lead to, in parts. A slow task takes longer than a lease, so these are few."""
 

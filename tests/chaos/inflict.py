@@ -126,7 +126,7 @@ class Inflictor:
             case Kind.kill_task:
                 if processes := node.task_processes():
                     kill(self._random.choice(processes))
-            case Kind.kill_postgres:
+            case Kind.kill_postgres | Kind.lose_postgres:
                 await self._kill_postgres(fault, trap)
             case Kind.stop_serve:
                 await self._stop_serve(fault, node, trap)

@@ -193,10 +193,9 @@ def _leases(seen: Observed) -> list[Violation]:
 
 
 def _held(holds: Iterable[Hold], process: int, at: float) -> bool:
-    """Whether the driver gave reason to think at that moment that the process has lost its leases."""
+    """Whether the process may have lost its leases at that moment. That Postgres was away is no reason to."""
     return any(
-        hold.process in (0, process) and hold.began <= at and at <= hold.ended + LEASE_PASSES
-        for hold in holds
+        hold.process == process and hold.began <= at and at <= hold.ended + LEASE_PASSES for hold in holds
     )
 
 
