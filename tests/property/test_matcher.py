@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,21 +109,15 @@ def one(op: str, arg: Any, value: Any) -> bool:
 
 # ------------------------------------------------------------------ rules and events that often meet
 
-WORDS = ("a", "b", "ds1", "landing", "eu", "EU", "ß", "ss", "x.csv", "10.0.0.1")
-texts = st.one_of(
-    st.sampled_from(WORDS),
-    st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map("/".join),
-)
-numbers = st.sampled_from([0, 1, 1.0, -1, 2, 2.5, 10**20, 1e20, 2**53 + 1, float(2**53)])
-scalars = st.one_of(texts, numbers, st.booleans(), st.none())
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
-    max_leaves=6,
-)
-globs = st.lists(
-    st.sampled_from(["*", "**", "ds1", "a*", "?", "*.csv", "l*g", "*s*1"]), min_size=1, max_size=4
-).map("/".join)
+WORDS = ("a", "b", "ba", "A")
+ODD = (True, False, None, 0, 1, 1.0, 2.5, 10**20, 1e20, 2**53 + 1, float(2**53), "10.0.0.1", "ß")
+TEXTS = (*WORDS, *(f"{one}/{two}" for one in WORDS for two in WORDS), "a/b/a", "ba/b/ba")
+texts = st.sampled_from(WORDS) | st.sampled_from(TEXTS)
+odd = st.sampled_from(ODD)
+numbers = st.sampled_from([0, 1, 1.0, 2.5, 10**20, 1e20, 2**53 + 1, float(2**53)])
+scalars = st.one_of(texts, texts, odd)
+segments = st.sampled_from(["*", "**", "ba", "a", "?", "b*a", "*a*"])
+globs = st.lists(segments, min_size=1, max_size=4).map("/".join)
 tests = st.one_of(
     scalars.map(lambda v: {"eq": v}),
     st.lists(scalars, min_size=1, max_size=3).map(lambda v: {"in": v}),
@@ -135,47 +130,68 @@ tests = st.one_of(
     st.booleans().map(lambda v: {"exists": v}),
 )
 conditions = st.one_of(
-    scalars,
-    st.lists(scalars, min_size=1, max_size=3),
+    scalars | st.lists(scalars, min_size=1, max_size=3),
+    tests,
     tests,
     st.tuples(tests, tests).map(lambda pair: pair[0] | pair[1]),
 )
-inner_paths = st.sampled_from(["x", "y", "x.y", "z.x"])
+inner_paths = st.sampled_from(["x", "y"])
 outer_paths = st.sampled_from(
-    ["type", "subject", "data", "data.x", "data.x.y", "data.y", "data.z.x", "meta.x"]
+    ["type", "subject", "subject", "data", "data.x", "data.x", "data.y", "data.x.y", "meta.x"]
 )
 
 
 def matches(paths: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
-    plain = st.dictionaries(paths, conditions, min_size=1, max_size=3)
+    """Mostly one or two conditions: the more there are, the less often any event meets them all."""
+    single = st.builds(lambda path, condition: {path: condition}, paths, conditions)
+    pair = st.builds(lambda one, two: one | two, single, single)
     element = st.builds(
         lambda path, match: {"any": {"in": path, "match": match}},
         paths,
         st.dictionaries(inner_paths, conditions, min_size=1, max_size=2),
     )
-    return st.recursive(
-        plain | element,
-        lambda inner: st.builds(
-            lambda name, parts, beside: {**beside, name: parts},
-            st.sampled_from(["any_of", "all_of", "none_of"]),
-            st.lists(inner, min_size=1, max_size=3),
-            plain,
-        ),
-        max_leaves=4,
+    combined = st.builds(
+        lambda name, parts: {name: parts},
+        st.sampled_from(["any_of", "all_of", "none_of"]),
+        st.lists(single | pair | element, min_size=1, max_size=3),
     )
+    nested = st.builds(lambda name, part: {name: [part]}, st.sampled_from(["any_of", "none_of"]), combined)
+    both = st.builds(lambda one, two: one | two, single, combined | nested)
+    return st.one_of(single, single, pair, element, combined, both)
 
 
-rules = st.lists(
-    st.tuples(st.sampled_from([None, ("s",), ("t",), ("s", "t")]), matches(outer_paths)), max_size=12
-)
-events = st.builds(
-    lambda source, type_, subject, data, meta: Event(source, "1", type_, data, b"", subject, meta=meta),
-    st.sampled_from(["s", "t", "u"]),
-    texts,
-    st.none() | texts,
-    values,
-    st.dictionaries(st.sampled_from("xy"), values, max_size=2),
-)
+sources = st.sampled_from([None, None, ("s",), ("s", "t")])
+rules = st.lists(st.tuples(sources, matches(outer_paths)), min_size=8, max_size=20)
+
+
+def some_event(chance: random.Random) -> Event:
+    """Values that the rules ask for, in maps, in arrays and alone."""
+
+    def scalar() -> Any:
+        return chance.choice(ODD if chance.random() < 0.3 else TEXTS if chance.random() < 0.5 else WORDS)
+
+    def record() -> Any:
+        return {name: scalar() for name in "xy" if chance.random() < 0.7}
+
+    def field() -> Any:
+        inner = [
+            scalar,
+            record,
+            lambda: [scalar(), scalar()],
+            lambda: [record(), record()],
+            lambda: [[record()]],
+        ]
+        return chance.choice([scalar, scalar, *inner, list])()
+
+    data = {name: field() for name in "xy" if chance.random() < 0.9}
+    return Event(
+        chance.choice("stu"), "1", chance.choice(WORDS), data if chance.random() < 0.8 else field(), b"",
+        chance.choice([None, *TEXTS]), meta={"x": field()} if chance.random() < 0.7 else {},
+    )  # fmt: skip
+
+
+POOL = [some_event(random.Random(number)) for number in range(1_000)]
+"""Drawn beforehand: rules are what is searched through, and each set of them meets many events."""
 
 
 def view(event: Event) -> dict[str, Any]:
@@ -183,10 +199,10 @@ def view(event: Event) -> dict[str, Any]:
     return attributes if event.subject is None else attributes | {"subject": event.subject}
 
 
-@settings(max_examples=200, deadline=None)
-@given(rules, st.lists(events, min_size=1, max_size=8), st.sampled_from([1, 3]))
+@settings(max_examples=100, deadline=None)
+@given(rules, st.integers(0, 9), st.sampled_from([3, 3, 1]))
 def test_the_index_finds_what_the_slow_evaluator_finds(
-    drawn: list[tuple[tuple[str, ...] | None, dict[str, Any]]], sent: list[Event], times: int
+    drawn: list[tuple[tuple[str, ...] | None, dict[str, Any]]], part: int, times: int
 ) -> None:
     """Three of each rule are enough for every anchor to get a table; one of each is often just listed."""
     drawn = drawn * times
@@ -195,7 +211,7 @@ def test_the_index_finds_what_the_slow_evaluator_finds(
         for n, (names, match) in enumerate(drawn)
     ]
     matcher = Matcher(compiled)
-    for event in sent:
+    for event in POOL[part * 100 :][:100]:
         wanted = [
             f"r{n}"
             for n, (names, match) in enumerate(drawn)
@@ -206,10 +222,10 @@ def test_the_index_finds_what_the_slow_evaluator_finds(
         assert [rule.name for rule in compiled if explain(rule, event).matched] == wanted
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(
-    st.lists(st.sampled_from(["a", "b", "/", "*", "**/", "**", "?", "ab", "."]), max_size=7).map("".join),
-    st.text("ab/.", max_size=8),
+    st.lists(st.sampled_from(["a", "b", "/", "*", "*", "*", "**/", "**", "?"]), max_size=8).map("".join),
+    st.text("ab/", max_size=8),
 )
 def test_a_glob_means_what_backtracking_says(glob: str, text: str) -> None:
     assert compile_glob(glob).match(text) == by_definition(glob, text)
