@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from eventflow.api.server import serve_http
 from eventflow.embedded import Embedded
 from eventflow.errors import UsageError
 from eventflow.event import new_uid
+from eventflow.forever import Step, forever
 from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
 from eventflow.revisions import Revisions
@@ -33,7 +34,6 @@ from eventflow.rulefile.load import load
 from eventflow.settings import Settings
 from eventflow.sources import Sources
 from eventflow.store import nodes, ownership, rulesets
-from eventflow.store.failures import is_disconnect
 from eventflow.store.migrate import migrate
 from eventflow.store.pool import Pool, check_server, connect, connect_once
 from eventflow.store.rescue import Rescuer
@@ -44,30 +44,6 @@ log = structlog.get_logger()
 
 POLL_SECONDS: Final = 1.0
 """The net behind every signal."""
-
-Step = Callable[[], Awaitable[None]]
-
-
-async def forever(name: str, step: Step) -> None:
-    """Run `step` again and again, through everything it raises: logged once, then a pause.
-
-    Every loop of the process runs in here, so that a lost connection or a bug in one of them stops
-    none of the others.
-    """
-    away = False
-    while True:
-        try:
-            await step()
-            away = False
-        except Exception as error:
-            if is_disconnect(error):
-                if not away:
-                    log.warning("postgres_away", loop=name, error=repr(error))
-                away = True
-                await asyncio.sleep(0.2)
-            else:
-                log.exception("loop_failed", loop=name)
-                await asyncio.sleep(1.0)
 
 
 @asynccontextmanager

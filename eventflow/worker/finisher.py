@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from eventflow.forever import forever
 from eventflow.store import task_logs
 from eventflow.store.failures import is_conflict, is_disconnect
 from eventflow.store.finish import Definitions, Finished, Wanted, finish
@@ -26,8 +27,6 @@ MOST_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 CHUNKS_AT_ONCE: Final = 16
 """A chunk has a little over 1 MiB at most."""
-
-_RETRY_SECONDS: Final = 0.2
 
 
 class Finisher:
@@ -84,16 +83,11 @@ class Finisher:
 
     async def run(self) -> None:
         """Write until cancelled, through everything that Postgres does."""
-        while True:
-            try:
-                async with queue_session(self._pool) as conn:
-                    await self._write_all(conn)
-            except Exception as error:
-                if is_disconnect(error):
-                    log.warning("postgres_away", loop="finisher", error=repr(error))
-                else:
-                    log.exception("loop_failed", loop="finisher")
-                await asyncio.sleep(_RETRY_SECONDS)
+        await forever("finisher", self._write_on_one_session)
+
+    async def _write_on_one_session(self) -> None:
+        async with queue_session(self._pool) as conn:
+            await self._write_all(conn)
 
     async def _write_all(self, conn: Connection) -> None:
         while True:

@@ -21,8 +21,8 @@ from uuid import UUID
 import structlog
 
 from eventflow.expression import EvaluationError
+from eventflow.forever import forever
 from eventflow.store import task_runs
-from eventflow.store.failures import is_disconnect
 from eventflow.store.finish import Definitions, Wanted
 from eventflow.store.outcomes import Outcome, crashed, failed, handed_back, succeeded
 from eventflow.store.plans import queue_session
@@ -47,7 +47,6 @@ POLL_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 1.0
 """How old what a running task prints may be before it can be read."""
 
-_PAUSE_SECONDS: Final = 0.2
 _LAST_WRITE_SECONDS: Final = 5.0
 _SHOWN: Final = 200
 _NO_RETRY: Final = Retry()
@@ -99,8 +98,8 @@ class Worker:
         try:
             with captured_output():
                 async with asyncio.TaskGroup() as group:
-                    for step in (self._claim_all, self._beat):
-                        group.create_task(_on_and_on(step))
+                    for name, step in (("claims", self._claim_all), ("heartbeats", self._beat)):
+                        group.create_task(forever(name, step))
                     for service in (self._finisher.run, self._keep_logs, slots.run, loops.watch):
                         group.create_task(service())
         finally:
@@ -289,19 +288,6 @@ def _log_failure(claimed: Claimed, error: str) -> None:
         "attempt_failed", rule=claimed.rule, run_id=str(claimed.run_id), task=claimed.task,
         attempt=claimed.attempt, reason=reason,
     )  # fmt: skip
-
-
-async def _on_and_on(step: Callable[[], Awaitable[None]]) -> None:
-    """Run `step` again and again, through lost connections and through its own bugs."""
-    while True:
-        try:
-            await step()
-        except Exception as error:
-            if is_disconnect(error):
-                log.warning("postgres_away", loop="worker", error=repr(error))
-            else:
-                log.exception("loop_failed", loop="worker")
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _within(waiting: Awaitable[object], seconds: float) -> None:
