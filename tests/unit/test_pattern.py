@@ -181,6 +181,8 @@ def test_a_path_goes_through_maps_arrays_and_quoted_names() -> None:
     assert holds({'data."a.b"."say \\"x\\""': 1}, data)
     assert holds({'data."a.b".ü-_1': 2}, data)
     assert holds({"data.7": "digits are a name"}, {"7": "digits are a name"})
+    assert holds({"data.l.m.n.o": 1}, {"l": [{"m": {"n": {"o": 1}}}]})
+    assert holds({"meta.l.m.n": 1}, meta={"l": [[{"m": {"n": [1]}}]]})
 
 
 def test_attributes_extensions_and_meta_are_addressable() -> None:
