@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def main() -> int:
     seconds = SMOKE_SECONDS if options.smoke else options.seconds
     mutant = f", mutant {options.mutant}" if options.mutant else ""
     print(f"seed {seed}, {seconds:g} s of faults{mutant}", flush=True)
+    # A cancelled CI job sends SIGTERM: like Ctrl-C it must leave no process behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     folder = work_folder(seed, options.mutant)
     print(f"work folder {folder}", flush=True)
     try:
