@@ -14,8 +14,9 @@ import msgspec
 from eventflow.event import Event
 from eventflow.store.pool import Connection
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Event).decode
+# JSON and not msgpack, whose integers end at 64 bits: data may hold any that JSON can write.
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Event).decode
 
 
 def encode_event(event: Event) -> bytes:

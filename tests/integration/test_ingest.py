@@ -266,6 +266,29 @@ async def test_a_refused_outbox_event_is_neither_lost_nor_doubled(node: Node) ->
     assert await count(node.pool, "dead_letter") == 1
 
 
+@pytest.mark.parametrize("bad_id", ["a\x00b", "a\udc80b"])
+async def test_an_id_that_is_no_text_for_postgres_harms_only_its_record(node: Node, bad_id: str) -> None:
+    bad = Event(source="list", id=bad_id, type="test.record", data=None, raw=b"null", dedupe=b"bad")
+    await node.push(event(1, dedupe=b"1"), bad, event(2, dedupe=b"2"))
+    assert [r["id"] for r in await fetch(node.pool, "SELECT id FROM event ORDER BY id")] == ["1", "2"]
+    assert await count(node.pool, "dead_letter") == 1
+    (again,) = await node.push(bad)
+    assert again
+    assert again.duplicate
+
+
+async def test_an_integer_of_any_size_passes_through_the_outbox(node: Node) -> None:
+    async with node.pool.acquire() as conn:
+        await outbox.put(conn, [event(10**99)])
+    assert await node.ingest._take_outbox() == 1
+    (run,) = await fetch(node.pool, "SELECT params FROM run")
+    assert decode_json(run["params"]) == {"n": 10**99}
+    await node.push(event(10**99, type_="test.emit"))
+    assert await node.ingest._take_outbox() == 1
+    (emitted,) = await fetch(node.pool, "SELECT data FROM event WHERE type = 'test.emitted'")
+    assert decode_json(emitted["data"]) == {"n": 10**99}
+
+
 async def test_marks_that_lost_their_compare_and_set_drop_their_records(node: Node) -> None:
     claim = await node.claim()
 
