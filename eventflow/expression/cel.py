@@ -219,7 +219,10 @@ def _rename(found: re.Match[str]) -> str:
 
 def _result(name: str) -> VarType:
     kind = name.partition("<")[0]
-    return _RESULTS.get(kind) or VarType(kind.lower())
+    try:
+        return _RESULTS.get(kind) or VarType(kind.lower())
+    except ValueError:
+        raise ExpressionError("a result of this type has no JSON form") from None
 
 
 def _check(tree: Tree, result: VarType, variables: Mapping[str, VarType], *, boolean: bool) -> None:

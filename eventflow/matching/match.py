@@ -138,7 +138,7 @@ class _Draft:
         if lineage.rules.count(rule.name) > rule.reentry:
             self.counts[rule.name, LOOP_SKIPPED] += 1
             return False
-        if lineage.depth >= MAX_DEPTH:
+        if ends_chain(taken.event):
             chain = " -> ".join(lineage.rules)
             reason = f"its causal chain has {MAX_DEPTH} firings already, where every chain ends: {chain}"
             self.letters.append(Letter(taken, rule, "start", reason))
@@ -150,6 +150,11 @@ class _Draft:
             return {}
         activation = variables.of_firing(rule, firing)
         return {name: template.render(activation) for name, template in rule.inputs.items()}
+
+
+def ends_chain(event: Event) -> bool:
+    """Whether the event stands at the end of its causal chain: no rule fires on it."""
+    return event.lineage is not None and event.lineage.depth >= MAX_DEPTH
 
 
 def _lineage(rule: Rule, taken: Taken, firing: UUID) -> Lineage:

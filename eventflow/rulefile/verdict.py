@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from eventflow.event import JSON, encode_json
+from eventflow.matching.effects import Letter
 from eventflow.matching.explain import nearest_miss
+from eventflow.matching.match import ends_chain
 from eventflow.rulefile.cases import Case, Expectation
 from eventflow.rulefile.nodes import shorten
 from eventflow.rulefile.ruleset import RuleSet
@@ -44,6 +46,7 @@ def _failures(case: Case, ruleset: RuleSet, observed: Observed) -> list[str]:
     expected_emits = [one for one in case.expect if one.word == "emit"]
     missing_fires, other_fires = _pair(expected_fires, observed.fired, _is_fire)
     missing_emits, other_emits = _pair(expected_emits, observed.emitted, _is_emit)
+    missing_fires, other_failed = _pair(missing_fires, _failed(observed), _is_failed)
     lines: list[str] = []
     for expectation in missing_fires:
         lines += _missing_fire(expectation, other_fires, ruleset, observed, case)
@@ -53,11 +56,23 @@ def _failures(case: Case, ruleset: RuleSet, observed: Observed) -> list[str]:
         lines.append(f"not expected: {_show_fire(fired)}{_forbidden(case, 'no_fire', fired.rule)}")
     for emitted in other_emits:
         lines.append(f"not expected: {_show_emit(emitted)}{_forbidden(case, 'no_emit', emitted.type)}")
-    for letter in observed.letters:
+    for letter in other_failed:
         lines.append(
             f"not expected: rule '{letter.rule.name}' made a dead letter ({letter.stage}): {letter.reason}"
         )
     return lines + _contradictions(case, observed)
+
+
+def _failed(observed: Observed) -> list[Letter]:
+    """Triggers that were satisfied, but whose `with` failed: `fire` means the trigger.
+
+    A `where` that ended in an error satisfied nothing, nor does an event at the end of its causal chain.
+    """
+    return [
+        letter
+        for letter in observed.letters
+        if letter.stage == "start" and not ends_chain(letter.taken.event)
+    ]
 
 
 def _contradictions(case: Case, observed: Observed) -> list[str]:
@@ -121,6 +136,16 @@ def _is_fire(expectation: Expectation, fired: Fired) -> bool:
         and (expectation.at is None or expectation.at == fired.at)
         and ("key" not in values or values["key"] is None)
         and ("with" not in values or _holds(values["with"], fired.inputs))
+    )
+
+
+def _is_failed(expectation: Expectation, letter: Letter) -> bool:
+    values = expectation.values
+    return (
+        letter.rule.name == expectation.name
+        and (expectation.at is None or expectation.at == letter.taken.ingested)
+        and values.get("key") is None
+        and "with" not in values
     )
 
 

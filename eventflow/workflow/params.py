@@ -121,9 +121,9 @@ def _duration(value: JSON) -> str:
 def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):  # the first and the last day leave the calendar on their way to UTC
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else None
 
 
 _MIDNIGHT: Final = datetime.min.time()

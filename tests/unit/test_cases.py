@@ -113,6 +113,35 @@ def test_a_case_fails_and_says_why(ruleset: RuleSet, given: str, expect: str, to
         assert any(words in line for line in found.failures), found.failures
 
 
+CHAINS = """
+rules:
+  again: {match: {type: again}, emit: again, reentry: 100}
+  odd: {match: {type: odd}, where: event.data.gone == 1, emit: seen, on_error: dead-letter}
+  hollow: {match: {type: hollow}, emit: filled, with: {v: "${event.data.gone}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("type_", "expect"),
+    [
+        ("again", ", ".join(["{fire: again}, {emit: again}"] * 16)),
+        ("odd", "{no_fire: odd}"),
+        ("odd", ""),
+        ("hollow", "{fire: hollow, at: '00:00'}, {no_emit: filled}"),
+    ],
+)
+def test_a_dead_letter_is_no_firing_and_a_trigger_whose_with_fails_is_one(type_: str, expect: str) -> None:
+    rules = load({"r.yaml": CHAINS.encode()}, Path("/set"), find_connectors())
+    assert verdict(rules, f"{{event: {{type: {type_}, data: {{}}}}}}", expect).failures == ()
+
+
+def test_a_trigger_whose_with_fails_must_be_expected(ruleset: RuleSet) -> None:
+    given = "{event: {type: file.arrived, data: {path: 5, size: 1}}}"
+    for expect in ("{no_fire: landed}", "{fire: landed, with: {path: 5}}", "{fire: landed}, {fire: landed}"):
+        assert not verdict(ruleset, given, expect).passed
+    assert verdict(ruleset, given, "{fire: landed}").passed
+
+
 def test_an_expectation_that_names_little_does_not_take_what_another_one_needs(ruleset: RuleSet) -> None:
     given = "{event: {type: file.arrived, data: {path: /a, size: 1}}}, {event: {type: file.arrived, data: {path: /b, size: 1}}}"
     for expect in (

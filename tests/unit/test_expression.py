@@ -115,6 +115,7 @@ def test_a_condition_must_end_in_true_or_false() -> None:
         ("event.data.x.matches(event.data.y)", "written out", None),
         ("'a'.matches('(')", "matches", None),
         ("b'abc'", "no JSON form", None),
+        ("google.protobuf.Any{}", "no JSON form", None),
         ("'\ud800'", "Unicode", None),
         ("(" * 2_000 + "1" + ")" * 2_000, "", None),
         ("1" + "+1" * 60_000, "", None),

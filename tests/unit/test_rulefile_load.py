@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventflow.errors import RuleSetError
+from eventflow.errors import RuleSetError, UsageError
 from eventflow.event import Event, encode_json
 from eventflow.matching.rule import OnError
 from eventflow.rulefile.connectors import find_connectors
@@ -80,6 +80,14 @@ def test_parameters_have_types_and_defaults(ruleset: RuleSet) -> None:
         "day": "2026-01-31",
         "limit": 10,
     }
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize("kind", ["date", "datetime"])
+def test_a_moment_that_is_no_day_in_utc_is_refused_like_any_other_text(text: str, kind: str) -> None:
+    flow = loaded(f"workflows: {{w: {{params: {{v: {kind}}}, tasks: {{t: {{shell: [ls]}}}}}}}}")
+    with pytest.raises(UsageError, match="parameter 'v'"):
+        flow.bind("w", {"v": text})
 
 
 def test_a_rule_keeps_all_of_its_words(ruleset: RuleSet) -> None:
