@@ -34,6 +34,7 @@ from eventflow.rulefile.load import load
 from eventflow.settings import Settings
 from eventflow.sources import Sources
 from eventflow.store import nodes, ownership, rulesets
+from eventflow.store.failures import is_disconnect
 from eventflow.store.migrate import migrate
 from eventflow.store.pool import Pool, check_server, connect, connect_once
 from eventflow.store.rescue import Rescuer
@@ -44,6 +45,9 @@ log = structlog.get_logger()
 
 POLL_SECONDS: Final = 1.0
 """The net behind every signal."""
+
+OVERDUE_SECONDS: Final = 15.0
+"""How much longer than the grace period stopping may take: time for HTTP, hand-backs and the last results."""
 
 
 @asynccontextmanager
@@ -117,14 +121,6 @@ class Service:
             tasks_ready=lambda: self._signals.send(Signal.tasks),
             announce=self._announce,
         )
-        self._rescuer = Rescuer(
-            pool,
-            settings.lease,
-            self._revisions.workflow,
-            self._wanted,
-            tasks_ready=lambda: self._signals.send(Signal.tasks),
-            announce=lambda: self._signals.send(Signal.outbox),
-        )
         self._maintenance = Maintenance(pool, settings.lease, settings.retention)
 
     def _wanted(self, event_type: str) -> bool:
@@ -152,12 +148,13 @@ class Service:
                 log.info("serving", url=server.url, node=str(self._node))
                 await stop.wait()
                 log.info("stopping", grace_seconds=self._settings.grace.total_seconds())
+                overdue = _exit_after(self._settings.grace.total_seconds() + OVERDUE_SECONDS)
             await sources.stop()
             await self._worker.drain(self._settings.grace)
             for task in (worker, *running):
                 task.cancel()
-        async with self._pool.acquire() as conn:
-            await nodes.leave(conn, self._node)
+        await self._leave()
+        overdue.cancel()
 
     def _steps(self, sources: Sources, path: Path | None) -> dict[str, Step]:
         async def reconcile() -> None:
@@ -191,18 +188,38 @@ class Service:
         await self._beat_once()
         await asyncio.sleep(self._settings.lease.total_seconds() / 3)
 
+    async def _leave(self) -> None:
+        """Hand back what this node still owns; without Postgres its leases run out by themselves."""
+        try:
+            async with self._pool.acquire() as conn:
+                await nodes.leave(conn, self._node)
+        except Exception as error:
+            if not is_disconnect(error):
+                raise
+            log.warning("leave_failed", error=repr(error))
+
     async def _listen(self) -> None:
         conn = await connect_once(self._url, node=self._node)
         try:
             await self._signals.run(conn)
         finally:
-            await conn.close(timeout=1)
+            conn.terminate()  # closing in order may hang, and what it raises then would hide a cancellation
 
     async def _keep_postgres(self) -> None:
         """The embedded server is started again by whoever notices first that it is gone."""
         assert self._embedded is not None
         await self._embedded.ensure_running()
         await asyncio.sleep(0.5)
+
+
+def _exit_after(seconds: float) -> asyncio.TimerHandle:
+    """A Postgres that neither answers nor goes away must not keep the process: a kill loses nothing."""
+
+    def give_up() -> None:
+        log.error("stop_overdue", seconds=seconds)
+        os._exit(0)
+
+    return asyncio.get_running_loop().call_later(seconds, give_up)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -224,6 +241,7 @@ class Watcher:
         self._signals = signals
         self._tried: str | None = None
         self._seen: str | None = None
+        self._refused: str | None = None
 
     async def run(self) -> None:
         """Look once a second, or less often where looking itself takes long."""
@@ -231,19 +249,31 @@ class Watcher:
         started = loop.time()
         try:
             digest = rulesets.digest_of(await asyncio.to_thread(read_folder, self._path))
-            if digest == self._seen and digest != self._tried:
-                self._tried = digest
-                await self._apply()
-            self._seen = digest
         except UsageError as error:
-            log.error("ruleset_refused", path=str(self._path), reason=str(error))
+            self._refuse(error)
+        else:
+            if digest == self._seen and digest != self._tried:
+                await self._apply()
+                self._tried = digest  # not before: Postgres may have been away
+            self._seen = digest
         await asyncio.sleep(max(POLL_SECONDS, 50 * (loop.time() - started)))
 
     async def _apply(self) -> None:
-        applied = await apply_folder(self._pool, self._path, take_over=False)
+        try:
+            applied = await apply_folder(self._pool, self._path, take_over=False)
+        except UsageError as error:
+            self._refuse(error)
+            return
+        self._refused = None
         if applied.changed:
             log.info("ruleset_applied", path=str(self._path), revision=applied.revision)
             self._signals.send(Signal.ruleset)
+
+    def _refuse(self, error: UsageError) -> None:
+        """Say so, once: a folder that is gone would be news every second."""
+        if str(error) != self._refused:
+            log.error("ruleset_refused", path=str(self._path), reason=str(error))
+        self._refused = str(error)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -50,6 +50,8 @@ class Signals:
 
     async def run(self, conn: Connection) -> None:
         """Listen and send on this connection until it breaks; whatever was missed is polled for."""
+        # Whoever only listens would never notice: to send, even nothing, raises on a closed connection.
+        conn.add_termination_listener(lambda _: self._to_send.set())
         await conn.add_listener("eventflow", self._heard)
         for event in self._events.values():
             event.set()
