@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import generator, model, mutants
+from tests.chaos import generator, model
 from tests.chaos.faults import LASTING, Kind, Moment, faults
 from tests.chaos.model import TASKS, expect
 from tests.chaos.oracle import given_up, judge
@@ -285,8 +285,3 @@ def test_the_truth_can_be_read_back_and_is_on_disk_before_anything_is_sent(tmp_p
 
 def test_the_model_stays_small() -> None:
     assert len(inspect.getsource(model).splitlines()) < 300
-
-
-@pytest.mark.parametrize("name", mutants.names())
-def test_a_mutant_fits_the_code_of_today(name: str) -> None:
-    assert mutants.objection(name) == ""
