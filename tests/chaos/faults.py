@@ -60,7 +60,7 @@ UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, K
 """These strike at once, not at a moment of the wire."""
 
 DEATHS: Final[Mapping[Kind, int]] = {
-    Kind.kill_serve: 5, Kind.kill_postgres: 4, Kind.kill_task: 5, Kind.end_serve: 1, Kind.apply: 1,
+    Kind.kill_serve: 6, Kind.kill_postgres: 4, Kind.kill_task: 4, Kind.end_serve: 1, Kind.apply: 1,
 }  # fmt: skip
 SIEGES: Final[Mapping[Kind, int]] = {
     Kind.stop_serve: 3, Kind.stall_link: 1, Kind.stall_both: 1, Kind.lose_postgres: 1,
@@ -106,8 +106,8 @@ class Stream:
 
 
 STREAMS: Final = (
-    Stream("deaths", DEATHS, (0.6, 1.8)),
-    Stream("sieges", SIEGES, (7.5, 10.0), calms=False),
+    Stream("deaths", DEATHS, (0.5, 1.5)),
+    Stream("sieges", SIEGES, (9.0, 12.0), calms=False),
     Stream("cuts", CUTS, (0.1, 0.6)),
 )
 START: Final = 2.0
@@ -140,9 +140,9 @@ def _packs(random: Random, pack: Mapping[Kind, int]) -> Iterator[Kind]:
 
 def _fault(random: Random, at: float, lease: float, kind: Kind) -> Fault:
     node, moment = random.randrange(2), random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
-    lasts = lease + random.uniform(1.5, 3.5) if kind in LASTING else random.uniform(0.1, 1.2)
+    lasts = lease + random.uniform(1.5, 3.0) if kind in LASTING else random.uniform(0.1, 1.2)
     skip = random.choice((0, 0, 1, 2, 3))
     if kind in UNTIMED:
         moment, skip = Moment.now, 0
-    hush = kind in LASTING and random.random() < 0.75
+    hush = kind in LASTING and random.random() < 0.9
     return Fault(round(at, 2), kind, node, round(lasts, 2), moment, skip, hush)
