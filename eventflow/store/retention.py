@@ -1,14 +1,16 @@
 """What is older than the retention goes: events by whole days, runs and firings by rows.
 
 Never what a dead letter that is still open, a held firing or an unfinished run needs: a day that holds such
-an event stays whole until it no longer does.
+an event stays whole until it no longer does. Dead letters themselves stay.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 from typing import Final, LiteralString, cast
+from uuid import UUID
 
+from eventflow.store.failures import is_lock_timeout
 from eventflow.store.pool import Connection
 
 EXPIRED_DAYS: Final[LiteralString] = """
@@ -43,8 +45,11 @@ $$
 """
 
 NAME_DAY: Final[LiteralString] = """
-SELECT set_config('eventflow.day', $1, true), set_config('lock_timeout', '5s', true)
+SELECT set_config('eventflow.day', $1, true), set_config('lock_timeout', $2, true)
 """
+LOCK_TIMEOUT: Final = "1s"
+"""Everybody who looks an event up waits behind whoever waits to empty a day."""
+
 EMPTIED: Final[LiteralString] = "SELECT current_setting('eventflow.emptied')::boolean"
 
 
@@ -52,7 +57,8 @@ async def expire_days(conn: Connection, before: date) -> list[str]:
     """Drop the event partitions of days before `before` that nothing needs any more; their names.
 
     Counted as retired in the transaction that empties them, so that `audit` still adds up; then detached
-    concurrently, which no transaction may hold. A crash in between leaves an empty partition for next time.
+    concurrently, which no transaction may hold. A crash in between leaves an empty partition for next time,
+    and so stays for next time a day that somebody reads in a long transaction.
     """
     dropped: list[str] = []
     for day in await conn.fetch(EXPIRED_DAYS, before):
@@ -65,10 +71,16 @@ async def expire_days(conn: Connection, before: date) -> list[str]:
 
 
 async def _empty(conn: Connection, name: str) -> bool:
-    async with conn.transaction():
-        await conn.execute(NAME_DAY, name)
-        await conn.execute(EMPTY_DAY)
-        return bool(await conn.fetchval(EMPTIED))
+    """False where something still needs it, or somebody is at it."""
+    try:
+        async with conn.transaction():
+            await conn.execute(NAME_DAY, name, LOCK_TIMEOUT)
+            await conn.execute(EMPTY_DAY)
+            return bool(await conn.fetchval(EMPTIED))
+    except Exception as error:
+        if not is_lock_timeout(error):
+            raise
+        return False
 
 
 SPELL_DROP: Final[LiteralString] = """
@@ -89,7 +101,12 @@ async def _drop(conn: Connection, name: str, *, half_detached: bool) -> None:
 EXPIRE_RUNS: Final[LiteralString] = """
 WITH gone AS (
     DELETE FROM run
-    WHERE id = ANY(ARRAY(SELECT id FROM run WHERE created < $1 AND ended < $1 ORDER BY created LIMIT 5000))
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM run
+        WHERE created < $1 AND ended < $1
+          AND id NOT IN (SELECT run_id FROM dead_letter WHERE state = 'open' AND run_id IS NOT NULL)
+        ORDER BY created LIMIT 5000
+    ))
     RETURNING firing_id
 ), firings AS (
     DELETE FROM firing WHERE id IN (SELECT firing_id FROM gone)
@@ -99,8 +116,30 @@ SELECT count(*) FROM gone
 
 
 async def expire_runs(conn: Connection, before: datetime) -> None:
-    """Delete the runs that ended before `before`, with their firings, task runs and logs; in portions."""
+    """Delete the runs that ended before `before`, with their firings, task runs and logs; in portions.
+
+    One with an open dead letter stays: replays and retries start from it.
+    """
     while await conn.fetchval(EXPIRE_RUNS, before):
+        pass
+
+
+EXPIRE_FIRINGS: Final[LiteralString] = """
+DELETE FROM firing WHERE id = ANY(ARRAY(
+    SELECT id FROM firing
+    WHERE event_uid < $2 AND at < $1 AND run_id IS NULL AND state <> 'held'
+    LIMIT 5000
+))
+"""
+
+
+async def expire_firings(conn: Connection, before: datetime) -> None:
+    """Delete the firings before `before` that started no run; in portions.
+
+    The uid of an event begins with its time: no other index knows which firings are old.
+    """
+    first_kept = UUID(int=int(before.timestamp() * 1000) << 80)
+    while await conn.execute(EXPIRE_FIRINGS, before, first_kept) != "DELETE 0":
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from eventflow.event import new_uid
+from eventflow.maintenance import Maintenance
 from eventflow.store import retention
 from eventflow.store.partitions import ensure_event_partitions
 from eventflow.store.pool import Connection, Pool
@@ -35,6 +37,11 @@ async def old_event(conn: Connection, day: date) -> UUID:
         uid, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), str(uid),
     )  # fmt: skip
     return uid
+
+
+def uid_at(time: datetime) -> UUID:
+    """The uid of an event that came then (RFC 9562, version 7)."""
+    return UUID(int=(int(time.timestamp() * 1000) << 80) | (new_uid().int & ((1 << 80) - 1)))
 
 
 async def days(conn: Connection) -> list[str]:
@@ -98,6 +105,70 @@ async def test_old_runs_go_with_their_firings_and_running_ones_stay(conn: Connec
     states = await conn.fetch("SELECT state FROM run ORDER BY state")
     assert [row["state"] for row in states] == ["failed", "running"]
     assert await conn.fetchval("SELECT count(*) FROM firing") == 2
+
+
+async def test_a_run_stays_for_as_long_as_its_dead_letter_is_open(conn: Connection) -> None:
+    for state in ("open", "discarded"):
+        run = new_uid()
+        await conn.execute(
+            "INSERT INTO run (id, workflow, revision, state, params, created, ended)"
+            " VALUES ($1, $2, 1, 'failed', '{}', '2026-01-01', '2026-01-01')",
+            run, state,
+        )  # fmt: skip
+        await conn.execute(
+            "INSERT INTO dead_letter (id, stage, reason, state, run_id, raw, created)"
+            " VALUES (gen_random_uuid(), 'run', 'r', $1, $2, '', '2026-01-01')",
+            state, run,
+        )  # fmt: skip
+    await retention.expire_runs(conn, datetime(2026, 2, 1, tzinfo=UTC))
+    assert await conn.fetchval("SELECT array_agg(workflow) FROM run") == ["open"]
+
+
+async def test_firings_without_a_run_go_as_well(conn: Connection) -> None:
+    for rule, state, at in (
+        ("old", "admitted", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("held", "held", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("new", "admitted", datetime(2026, 3, 1, tzinfo=UTC)),
+    ):
+        await conn.execute(
+            "INSERT INTO firing (id, rule, revision, state, event_uid, at)"
+            " VALUES (gen_random_uuid(), $1, 1, $2, $3, $4)",
+            rule, state, uid_at(at), at,
+        )  # fmt: skip
+    await retention.expire_firings(conn, datetime(2026, 2, 1, tzinfo=UTC))
+    assert await conn.fetchval("SELECT array_agg(rule ORDER BY rule) FROM firing") == ["held", "new"]
+
+
+async def test_a_day_that_somebody_reads_for_long_holds_up_nothing_else(
+    conn: Connection, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pg_dump` holds what it reads for hours."""
+    monkeypatch.setattr(retention, "LOCK_TIMEOUT", "50ms")
+    await old_event(conn, OLD)
+    await old_event(conn, OLD + DAY)
+    async with pool.acquire() as dump, dump.transaction():
+        await dump.execute("LOCK TABLE event_20260101 IN ACCESS SHARE MODE")
+        assert await retention.expire_days(conn, OLD + 2 * DAY) == ["event_20260102"]
+    assert await retention.expire_days(conn, OLD + 2 * DAY) == ["event_20260101"]
+
+
+async def test_maintenance_that_fails_is_not_tried_again_at_once(
+    conn: Connection, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[date] = []
+
+    async def refuse(_conn: Connection, before: date) -> list[str]:
+        tries.append(before)
+        raise RuntimeError
+
+    monkeypatch.setattr(retention, "expire_days", refuse)
+    maintenance = Maintenance(pool, timedelta(milliseconds=20), timedelta(days=30))
+    with pytest.raises(RuntimeError):
+        await maintenance.run()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await maintenance.run()
+    assert len(tries) == 1
 
 
 async def test_dedupe_keys_are_forgotten_when_their_time_is_over(conn: Connection) -> None:
