@@ -45,7 +45,6 @@ class Answer:
 UNAUTHENTIC = Answer(401, "not authentic")
 WRONG_METHOD = Answer(405, "only POST", (b"allow", b"POST"))
 TOO_LARGE = Answer(413, "the body is too large", (b"connection", b"close"))
-COMPRESSED = Answer(415, "Content-Encoding is not supported; send the body as it is")
 FULL = Answer(429, "too many requests are waiting", (b"retry-after", b"2"))
 FULL_READING = Answer(
     429, "too many requests are being sent", (b"retry-after", b"2"), (b"connection", b"close")

@@ -1,7 +1,7 @@
 """The webhook source: an ASGI application on one side, batches on the other.
 
-A request gets past, in this order: method (405), Content-Encoding (415), announced size (413), room (429),
-body (413 while reading), signature (401). Then its record waits for the commit: 202, or 503.
+A request gets past, in this order: method (405), announced size (413), room (429), body (413 while reading),
+signature (401). Then its record waits for the commit: 202, or 503.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from eventflow.source import Batch, Delivery, Receipt, SourceContext
 log = structlog.get_logger()
 
 PARTITION = ""
-_IDENTITY = (None, b"", b"identity")
 
 
 class Refused(Exception):
@@ -92,8 +91,6 @@ class WebhookSource:
         if scope["method"] != "POST":
             return await answers.WRONG_METHOD(send)
         headers = _headers(scope["headers"])
-        if headers.get(b"content-encoding") not in _IDENTITY:
-            return await answers.COMPRESSED(send)
         if int(headers.get(b"content-length", 0)) > self._limit:  # digits only: the server has parsed it
             return await answers.refuse_rest(answers.TOO_LARGE, receive, send)
         if self._room.full:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 import json
@@ -272,9 +273,24 @@ async def test_a_body_is_asked_for_where_the_sender_waits_to_be() -> None:
         assert (await sender.answer()).status == 202
 
 
-async def test_a_compressed_body_is_refused() -> None:
+async def test_a_compressed_body_is_kept_as_it_came() -> None:
     async with front() as at:
-        assert (await post(at.port, "/hooks/hook", b"{}", {"Content-Encoding": "gzip"})).status == 415
+        body = gzip.compress(b"{}")
+        assert (await post(at.port, "/hooks/hook", body, {"Content-Encoding": "gzip"})).status == 202
+        (record,) = (await at.commits.taken(0)).records
+        assert isinstance(record, Broken)
+        assert (record.raw, record.reason) == (
+            body, "Content-Encoding 'gzip' is not supported: send the body as it is",
+        )  # fmt: skip
+        assert (await post(at.port, "/hooks/hook", b"{}", {"Content-Encoding": "Identity"})).status == 202
+        assert isinstance((await at.commits.taken(1)).records[0], Event)
+        assert isinstance(at.source.reread(b'{"mended": 1}', record.meta), Event)
+
+
+async def test_a_compressed_body_that_nobody_signed_is_not_kept() -> None:
+    async with front({"HOOK": SECRET}, verify=SIGNED) as at:
+        answer = await post(at.port, "/hooks/hook", gzip.compress(b"{}"), {"Content-Encoding": "gzip"})
+        assert answer.status == 401
 
 
 @pytest.mark.parametrize(
