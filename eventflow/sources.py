@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -32,7 +32,9 @@ from eventflow.store.signals import Signals
 
 log = structlog.get_logger()
 
-LONGEST_BACKOFF_SECONDS = 30.0
+LONGEST_BACKOFF_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 10.0
+"""How long a source may take to say what stands behind it: the others are claimed after that."""
 
 
 class Mounts(Protocol):
@@ -83,7 +85,8 @@ class Reading:
         self.partitions: Sequence[str] = ()
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.free_since: dict[str, float] = {}
-        self._failures = 0
+        self.reported = False
+        self._pause = 0.0
         self._not_before = 0.0
 
     @property
@@ -95,13 +98,11 @@ class Reading:
         return time.monotonic() >= self._not_before
 
     def failed(self) -> None:
-        """Back off: 1 s, doubling to 30 s, with jitter."""
-        pause = min(LONGEST_BACKOFF_SECONDS, 2.0**self._failures)
-        self._failures += 1
-        self._not_before = time.monotonic() + pause * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-
-    def succeeded(self) -> None:
-        self._failures = 0
+        """Back off: 1 s, doubling to 30 s, with jitter; anew after 30 s in which nothing failed."""
+        now = time.monotonic()
+        well = now - self._not_before > LONGEST_BACKOFF_SECONDS
+        self._pause = 1.0 if well else min(LONGEST_BACKOFF_SECONDS, 2 * self._pause)
+        self._not_before = now + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
 
 
 class Sources:
@@ -140,6 +141,7 @@ class Sources:
             for name, spec in specs.items():
                 if name not in self._readings:
                     self._readings[name] = self._start(spec)
+            self._serve_pushed()
             await self._claim_share()
 
     async def stop(self) -> None:
@@ -152,11 +154,15 @@ class Sources:
 
     def _start(self, spec: SourceSpec) -> Reading:
         reading = Reading(spec, self._pool)
-        if not reading.owned:
-            reading.tasks[""] = self._tasks.create_task(self._serve(reading))
         if callable(reading.source):
             self._mounts.mount(spec.name, cast("RoutedSource", reading.source))
         return reading
+
+    def _serve_pushed(self) -> None:
+        """Start what is new, and what ended by a cancellation inside the connector: no handler sees that."""
+        for reading in self._readings.values():
+            if not reading.owned and ("" not in reading.tasks or reading.tasks[""].done()):
+                reading.tasks[""] = self._tasks.create_task(self._serve(reading))
 
     async def _stop(self, reading: Reading) -> None:
         if callable(reading.source):
@@ -171,21 +177,27 @@ class Sources:
         readings = [reading for reading in self._readings.values() if reading.owned]
         for reading in readings:
             reading.tasks = {p: task for p, task in reading.tasks.items() if not task.done()}
-            if reading.ready():
-                await self._look(reading)
+        await asyncio.gather(*(self._look(reading) for reading in readings if reading.ready()))
         if self._signals.peers > self._peers:
             await self._make_room(readings)
         self._peers = self._signals.peers
         await self._take(readings)
 
     async def _look(self, reading: Reading) -> None:
-        """Ask the source what stands behind it; say so where it cannot be opened."""
+        """Ask the source what stands behind it; say so where it cannot be opened. Harms no other source."""
         try:
-            reading.origin = await reading.source.origin()
-            reading.partitions = await reading.source.partitions()
+            async with asyncio.timeout(LOOK_SECONDS):
+                reading.origin = await reading.source.origin()
+                reading.partitions = await reading.source.partitions()
         except SourceUnavailable as error:
-            reading.failed()
-            await self._report(reading, "waiting", str(error))
+            await self._report(reading, str(error))
+        except TimeoutError:
+            await self._report(reading, f"no answer within {LOOK_SECONDS:g} s")
+        except Exception as error:
+            log.exception("source_failed", source=reading.spec.name)
+            await self._report(reading, f"{type(error).__name__}: {error}")
+        else:
+            await self._take_back_report(reading)
 
     async def _make_room(self, readings: Sequence[Reading]) -> None:
         """A node has joined: let go of what is above the new share."""
@@ -215,6 +227,9 @@ class Sources:
                         reading.tasks[partition].cancel()
                     continue
                 if not reading.ready():
+                    if row and row.owner == self._node:
+                        # Its release did not reach Postgres, and the heartbeat would keep it for ever.
+                        await self._let_go(reading, partition)
                     continue
                 if row and (row.state in ("paused", "stopped") or (row.leased and row.owner != self._node)):
                     reading.free_since.pop(partition, None)
@@ -241,10 +256,22 @@ class Sources:
         log.info("partition_claimed", source=name, partition=partition, epoch=claim.epoch)
         return 1
 
-    async def _report(self, reading: Reading, state: str, message: str | None) -> None:
+    async def _let_go(self, reading: Reading, partition: str) -> None:
+        async with self._pool.acquire() as conn:
+            await ownership.let_go(conn, reading.spec.name, partition, self._node)
+
+    async def _report(self, reading: Reading, message: str) -> None:
+        reading.failed()
         log.warning("source_waiting", source=reading.spec.name, reason=message)
         async with self._pool.acquire() as conn:
-            await ownership.report(conn, reading.spec.name, "", state, message)
+            await ownership.report(conn, reading.spec.name, "", "waiting", message)
+        reading.reported = True
+
+    async def _take_back_report(self, reading: Reading) -> None:
+        if reading.reported:
+            async with self._pool.acquire() as conn:
+                await ownership.take_back_report(conn, reading.spec.name)
+            reading.reported = False
 
     # ------------------------------------------------------------------ the tasks
 
@@ -253,7 +280,6 @@ class Sources:
         state, message = "waiting", None
         bound = log.bind(source=claim.source, partition=claim.partition)
         try:
-            reading.succeeded()
             await self._ingest.run_partition(reading.source, claim)
         except OwnershipLost as error:
             bound.warning("partition_lost", reason=str(error))

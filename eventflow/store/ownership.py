@@ -132,6 +132,28 @@ async def report(conn: Connection, source: str, partition: str, state: str, mess
     await conn.execute(REPORT, source, partition, state, message)
 
 
+TAKE_BACK_REPORT: Final = """
+DELETE FROM source_partition
+WHERE source = $1 AND partition = '' AND state = 'waiting' AND epoch = 0 AND version = 0 AND taken = 0
+"""
+
+
+async def take_back_report(conn: Connection, source: str) -> None:
+    """The source can be opened again: forget the row that only said why it could not."""
+    await conn.execute(TAKE_BACK_REPORT, source)
+
+
+LET_GO: Final = """
+UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting'
+WHERE source = $1 AND partition = $2 AND owner = $3
+"""
+
+
+async def let_go(conn: Connection, source: str, partition: str, node: UUID) -> None:
+    """Release, without a claim at hand: for what this node owns but does not read."""
+    await conn.execute(LET_GO, source, partition, node)
+
+
 STOP: Final = """
 UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'stopped', message = $4
 WHERE source = $1 AND partition = $2 AND owner = $3

@@ -1,0 +1,220 @@
+"""Which node reads what: sources that fail, hang or come back harm nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import BaseModel
+
+from eventflow import sources
+from eventflow.api.app import App
+from eventflow.errors import SourceUnavailable
+from eventflow.event import JSON, new_uid
+from eventflow.ingest import Ingest
+from eventflow.revisions import Revisions
+from eventflow.rulefile.ruleset import SourceSpec
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
+from eventflow.sources import Reading, Sources
+from eventflow.store.pool import Pool
+from eventflow.store.signals import Signals
+
+
+class NoWords(BaseModel):
+    """No words of its own."""
+
+
+class Waiting:
+    """An ordered source of one partition to which nothing comes."""
+
+    Config: ClassVar[type[BaseModel]] = NoWords
+    delivery: Delivery = Delivery.ordered
+
+    def __init__(self, _name: str, _config: Any, _context: SourceContext) -> None:
+        self.begun = 0
+
+    async def origin(self) -> str | None:
+        return None
+
+    async def partitions(self) -> Sequence[str]:
+        return ["0"]
+
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        self.begun += 1
+        await asyncio.Event().wait()
+        yield Batch([])
+
+    async def committed(self, batch: Batch, receipts: Sequence[Receipt | None]) -> None: ...
+
+    async def refused(self, batch: Batch, error: Exception) -> None: ...
+
+
+class Failing(Waiting):
+    """Can be opened, not read."""
+
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        self.begun += 1
+        raise ValueError
+        yield Batch([])
+
+
+class Hanging(Waiting):
+    """Never says what stands behind it."""
+
+    async def origin(self) -> str | None:
+        await asyncio.Event().wait()
+        return None
+
+
+class Wrong(Waiting):
+    """Has a bug."""
+
+    async def partitions(self) -> Sequence[str]:
+        raise ZeroDivisionError
+
+
+class Absent(Waiting):
+    """Cannot be opened for now."""
+
+    there = False
+
+    async def partitions(self) -> Sequence[str]:
+        if not self.there:
+            raise SourceUnavailable("no such folder")
+        return ["0"]
+
+
+class GivingUp(Waiting):
+    """A pushed source with something inside that was cancelled."""
+
+    delivery = Delivery.pushed
+
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        self.begun += 1
+        if self.begun == 1:
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+        yield Batch([])
+
+
+def spec(name: str, factory: Any) -> SourceSpec:
+    return SourceSpec(name, name, factory, factory.delivery, NoWords(), Path("/"), "r.yaml", 1)
+
+
+class Clock:
+    """Time as the module under test sees it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sources, "time", clock)
+    monkeypatch.setattr(random, "uniform", lambda _low, _high: 1.0)
+    return clock
+
+
+@pytest.fixture
+def reading_of(pool: Pool, tmp_path: Path) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def of(*specs: SourceSpec) -> AsyncIterator[tuple[Sources, dict[str, SourceSpec]]]:
+        lease, node = timedelta(seconds=30), new_uid()
+        signals = Signals(str(node))
+        ingest = Ingest(pool, lease, Revisions(pool, {}, tmp_path), signals)
+        async with asyncio.TaskGroup() as tasks:
+            made = Sources(pool, node, lease, ingest, signals, App(), tasks)
+            yield made, {one.name: one for one in specs}
+            await made.stop()
+
+    return of
+
+
+async def rows(pool: Pool) -> dict[tuple[str, str], Any]:
+    async with pool.acquire() as conn:
+        return {(r["source"], r["partition"]): r for r in await conn.fetch("SELECT * FROM source_partition")}
+
+
+@pytest.mark.parametrize("bad", [Hanging, Wrong])
+async def test_a_source_that_hangs_or_has_a_bug_holds_up_no_other(
+    bad: type[Waiting], reading_of: Any, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LOOK_SECONDS", 0.1)
+    async with reading_of(spec("bad", bad), spec("good", Waiting)) as (made, specs):
+        async with asyncio.timeout(10):
+            await made.reconcile(specs)
+        found = await rows(pool)
+    assert found["good", "0"]["owner"] is not None
+    assert found["bad", ""]["state"] == "waiting"
+    assert found["bad", ""]["message"]
+
+
+async def test_a_source_that_fails_while_it_is_read_backs_off(reading_of: Any, clock: Clock) -> None:
+    async with reading_of(spec("bad", Failing)) as (made, specs):
+        for _ in range(60):
+            await made.reconcile(specs)
+            reading: Reading = made._readings["bad"]
+            await asyncio.gather(*reading.tasks.values())
+            clock.now += 1
+        assert 5 <= reading.source.begun <= 7  # type: ignore[attr-defined]
+
+
+def test_backing_off_never_ends_and_begins_anew_after_it_went_well(pool: Pool, clock: Clock) -> None:
+    reading = Reading(spec("bad", Failing), pool)
+    for _ in range(5_000):
+        reading.failed()
+        clock.now += 30
+        assert reading.ready()
+    clock.now += 31
+    reading.failed()
+    clock.now += 1
+    assert reading.ready()
+
+
+async def test_the_reason_why_it_cannot_be_opened_goes_when_it_can(
+    reading_of: Any, pool: Pool, clock: Clock
+) -> None:
+    async with reading_of(spec("late", Absent)) as (made, specs):
+        await made.reconcile(specs)
+        assert (await rows(pool))["late", ""]["message"] == "no such folder"
+        made._readings["late"].source.there = True
+        clock.now += 1
+        await made.reconcile(specs)
+        assert list(await rows(pool)) == [("late", "0")]
+
+
+async def test_what_could_not_be_released_is_let_go(
+    reading_of: Any, pool: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_args: Any) -> None:
+        raise ConnectionRefusedError
+
+    async with reading_of(spec("bad", Failing)) as (made, specs):
+        with monkeypatch.context() as away:
+            away.setattr(sources.ownership, "release", lost)
+            await made.reconcile(specs)
+            await asyncio.gather(*made._readings["bad"].tasks.values())
+        assert (await rows(pool))["bad", "0"]["owner"] is not None
+        await made.reconcile(specs)
+        assert (await rows(pool))["bad", "0"]["owner"] is None
+
+
+async def test_a_pushed_source_that_gave_up_is_served_again(reading_of: Any) -> None:
+    async with reading_of(spec("hook", GivingUp)) as (made, specs):
+        await made.reconcile(specs)
+        reading: Reading = made._readings["hook"]
+        await asyncio.gather(*reading.tasks.values(), return_exceptions=True)
+        await made.reconcile(specs)
+        async with asyncio.timeout(10):
+            while reading.source.begun < 2:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
