@@ -20,7 +20,7 @@ DAY = date(2026, 1, 1)
 """The day that a time of day such as `06:00` stands for, in UTC."""
 
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,8 @@ def _given(block: Block, index: int, clock: _Clock, names: _Names) -> Given | No
         for word in ("at", "from", "event"):
             if word in block:
                 block.error(block.node.entries[word].key, f"'{word}' does not go with 'advance'")
-        clock.now = clock.read() + (block.duration("advance") or timedelta(0))
-        return Given(clock.now, None)
+        _advance(block, clock)
+        return Given(clock.read(), None)
     _set_clock(block, clock)
     source = _source(block, names)
     inner = block.block("event")
@@ -163,10 +163,18 @@ def _given(block: Block, index: int, clock: _Clock, names: _Names) -> Given | No
     return None if event is None else Given(clock.read(), event)
 
 
+def _advance(block: Block, clock: _Clock) -> None:
+    try:
+        clock.now = clock.read() + (block.duration("advance") or timedelta(0))
+    except OverflowError:
+        block.error(block.node.entries["advance"].value, "'advance' leads beyond the year 9999")
+
+
 def _set_clock(block: Block, clock: _Clock) -> None:
     node = block.get("at")
     at = None if node is None else _moment(block, "at", node)
     if node is None or at is None:
+        clock.now = clock.read()
         return
     if clock.now is not None and at < clock.now:
         block.error(node, f"'at' goes back in time: it is {clock.now.isoformat()} by then")
