@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from eventflow.errors import UsageError
 from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Source
@@ -54,11 +55,20 @@ class Revisions:
         return (await self.get(revision)).workflows[name]
 
     async def code_folder(self, revision: int) -> Path:
-        """A folder with exactly this revision's Python files, unpacked once per code version."""
+        """A folder with exactly this revision's Python files, unpacked once per code version.
+
+        Raises `UsageError` where it cannot be written: an `OSError` would be taken for a lost connection.
+        """
         ruleset = await self.get(revision)
         folder = self._code_root / ruleset.code_version
-        if not folder.exists():
-            await asyncio.to_thread(_unpack, ruleset.code_files, folder)
+        try:
+            if not folder.exists():
+                await asyncio.to_thread(_unpack, ruleset.code_files, folder)
+        except OSError as error:
+            raise UsageError(
+                f"the code of rule set revision {revision} cannot be unpacked into {folder}: {error}; "
+                "make room there, or point EVENTFLOW_DATA elsewhere"
+            ) from error
         return folder
 
 
