@@ -109,7 +109,8 @@ def drop_twice(name: str) -> None:
 
 
 def runs() -> list[dict[str, Any]]:
-    return [run for run in ask("runs") if run["workflow"] == "profile-csv"]
+    """The runs of the demo's own files; a user may have dropped others."""
+    return [run for run in ask("runs") if run["rule"] == "csv-landed" and subject(run) in EXPECTED]
 
 
 def ended() -> Callable[[], bool]:
@@ -120,7 +121,7 @@ def ended() -> Callable[[], bool]:
         for run in found:
             if run["state"] != "running" and run["run_id"] not in shown:
                 shown.add(run["run_id"])
-                say(f"  run {run['run_id'][-12:]} of {subject(run)}: {run['state']}")
+                say(f"  {subject(run)}: {run['state']}")
         return len(found) >= len(EXPECTED) and all(run["state"] != "running" for run in found)
 
     return look
@@ -132,14 +133,14 @@ def subject(run: dict[str, Any]) -> str:
 
 def report(found: list[dict[str, Any]]) -> bool:
     """Print each run with its file, duration and result; True where they are what was expected."""
-    say(f"\n{'file':22} {'run':14} {'state':10} {'seconds':>8}  result")
+    say(f"\n{'file':20} {'state':10} {'seconds':>8}  {'run':36}  result")
     for run in sorted(found, key=subject):
         details = ask("runs", "show", run["run_id"])
         result = run["error"] or next(
             (task["result"] for task in details["tasks"] if task["task"] == "convert"), None
         )
-        name, run_id = subject(run), run["run_id"][-12:]
-        say(f"{name:22} {run_id:14} {run['state']:10} {run['duration']:8.2f}  {shorten(result)}")
+        seconds, run_id = run["duration"], run["run_id"]
+        say(f"{subject(run):20} {run['state']:10} {seconds:8.2f}  {run_id}  {shorten(result)}")
     states = {name: [run["state"] for run in found if subject(run) == name] for name in EXPECTED}
     return states == {name: [state] for name, state in EXPECTED.items()} and len(found) == len(EXPECTED)
 
@@ -167,18 +168,17 @@ def main() -> int:
         found = runs()
         new = {run["run_id"] for run in found} - before
         correct = report(found)
-        letters = ask("dlq")
+        ids = {run["run_id"] for run in found}
+        letters = [letter for letter in ask("dlq") if letter["run_id"] in ids]
         for letter in letters:
             reason = letter["reason"].splitlines()[0]
-            say(f"\ndead letter {letter['id'][-12:]} (stage {letter['stage']}): {reason}")
+            say(f"\ndead letter {letter['id']} (stage {letter['stage']}): {reason}")
     if again and not new:
         say("\nnothing is new: every file was seen before, with the same bytes")
-    say(
-        f"\nlook around:   export EVENTFLOW_DATA={shlex.quote(str(HOME))}\n"
-        "               .venv/bin/eventflow runs | events | sources | dlq | audit\n"
-        "               .venv/bin/eventflow explain stocks.csv#1\n"
-        "               .venv/bin/eventflow serve rules/        # then drop files of your own"
-    )
+    say(f"\nlook around:\n  export EVENTFLOW_DATA={shlex.quote(str(HOME))}")
+    for command in ("runs", "events", "sources", "dlq", "audit", "explain stocks.csv#1"):
+        say(f"  .venv/bin/eventflow {command}")
+    say("  .venv/bin/eventflow serve rules/     # then drop files of your own into .demo/landing")
     say("\nok: every expected run happened exactly once" if correct else "\nNOT as expected; see above")
     return 0 if correct and len(letters) == 1 else 1
 

@@ -39,11 +39,18 @@ Debian and Ubuntu keep that in a package of its own. As root:
     cp tools/requirements-uv.txt .bootstrap/installed
 }
 
+# The value of a setting in pip's files and variables; `pip config get` does not see all of them.
+told_to_pip() {
+    .bootstrap/bin/python -m pip config list 2>/dev/null |
+        sed -nE "s/^(:env:|global|install)\.$1='(.*)'\$/\2/p" | head -n 1
+}
+
 # uv does not read what pip was told about this machine: its index, its certificates.
 adopt_settings_of_pip() {
-    index=${PIP_INDEX_URL:-$(.bootstrap/bin/python -m pip config get global.index-url 2>/dev/null || true)}
+    index=$(told_to_pip index-url)
     [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-    [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
+    certificates=$(told_to_pip cert)
+    [ -z "$certificates" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificates}"
     # `su` and `runuser` may leave us the home of somebody else.
     cache=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}
     if ! mkdir -p "$cache" 2>/dev/null || [ ! -w "$cache" ]; then
