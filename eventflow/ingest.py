@@ -21,7 +21,7 @@ from uuid import UUID
 
 import structlog
 
-from eventflow.errors import OwnershipLost, RevisionChanged
+from eventflow.errors import OwnershipLost, RevisionChanged, SourceUnavailable
 from eventflow.event import Broken, Event, Record, new_uid
 from eventflow.matching.effects import Decision, Taken
 from eventflow.matching.match import decide
@@ -112,6 +112,9 @@ class Ingest:
                 except Exception as error:
                     log.warning("batch_refused", source=name, records=len(batch.records), error=repr(error))
                     await source.refused(batch, error)
+                except asyncio.CancelledError:
+                    await source.refused(batch, SourceUnavailable(f"source '{name}' is being stopped"))
+                    raise
                 else:
                     await source.committed(batch, receipts)
 

@@ -332,6 +332,31 @@ async def test_two_nodes_with_the_same_keys_in_opposite_order_do_not_deadlock(
     assert row["deadlocks"] == 0
 
 
+async def test_senders_hear_of_a_source_that_is_stopped_before_their_commit(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    refused: list[Batch] = []
+
+    class Pushed(ListSource):
+        async def refused(self, batch: Batch, error: Exception) -> None:
+            refused.append(batch)
+
+    async def hang(_work: Work) -> list[Receipt | None]:
+        begun.set()
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(node.ingest, "_take_in", hang)
+    batch = Batch([event(1)])
+    serving = asyncio.create_task(node.ingest.run_pushed("list", Pushed([batch])))  # type: ignore[arg-type]
+    await begun.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert refused == [batch]
+
+
 async def test_a_key_counts_again_after_its_time(node: Node) -> None:
     await node.push(event("x", dedupe=b"key"))
     await fetch(node.pool, "UPDATE dedupe SET expires = now() RETURNING 1")
