@@ -63,7 +63,7 @@ DEATHS: Final[Mapping[Kind, int]] = {
     Kind.kill_serve: 6, Kind.kill_postgres: 4, Kind.kill_task: 4, Kind.end_serve: 1, Kind.apply: 1,
 }  # fmt: skip
 SIEGES: Final[Mapping[Kind, int]] = {
-    Kind.stop_serve: 3, Kind.stall_link: 1, Kind.stall_both: 1, Kind.lose_postgres: 1,
+    Kind.stop_serve: 4, Kind.stall_link: 1, Kind.stall_both: 1, Kind.lose_postgres: 1,
 }  # fmt: skip
 CUTS: Final[Mapping[Kind, int]] = {Kind.cut: 12, Kind.end_backends: 1}
 """How many of each there are in a pack; packs are shuffled, so that each run has its share of everything."""
@@ -107,7 +107,7 @@ class Stream:
 
 STREAMS: Final = (
     Stream("deaths", DEATHS, (0.5, 1.5)),
-    Stream("sieges", SIEGES, (9.0, 12.0), calms=False),
+    Stream("sieges", SIEGES, (8.0, 10.5), calms=False),
     Stream("cuts", CUTS, (0.1, 0.6)),
 )
 START: Final = 2.0

@@ -23,8 +23,9 @@ from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthF
 SECRET = "the kill run's secret"
 QUIET = 2.0
 """The quiet time of the watched folder in `rules/chaos.yaml`, in seconds."""
-BURST = 12
-"""Groups of lines sent at once after a hush."""
+BURST = 24
+"""Groups of lines sent after a hush, `BURST_GAP` seconds apart."""
+BURST_GAP = 0.01
 
 
 class Sender:
@@ -198,6 +199,7 @@ class Sender:
         for plan in generator.lines(self._seed):
             if self._burst:
                 self._burst -= 1
+                await asyncio.sleep(BURST_GAP)
             elif not await self._pause("lines", self._load.lines):
                 return
             while self._hushed and not self._stop.is_set():
