@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -74,6 +75,10 @@ _TAKES: Final = {
 }
 
 
+_NOT_OURS: Final = frozenset(f"EVENTFLOW_{name}" for name in ("RUN_ID", "TASK", "ATTEMPT", "IDEMPOTENCY_KEY"))
+"""What shell tasks are given; one of them may be an eventflow command."""
+
+
 def load_settings() -> Settings:
     """Read the environment. Raises `UsageError` naming every variable that cannot be used."""
     try:
@@ -82,6 +87,17 @@ def load_settings() -> Settings:
         raise UsageError("\n".join(_sentence(problem["loc"]) for problem in error.errors())) from None
     _ = settings.address  # a wrong one is found before anything has started
     return settings
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the setting it may have been meant for."""
+    known = {f"EVENTFLOW_{name.upper()}" for name in Settings.model_fields}
+    strangers = {name for name in os.environ if name.startswith("EVENTFLOW_")} - known - _NOT_OURS
+    return {
+        name: next(iter(get_close_matches(name, known, n=1)), None)
+        for name in sorted(strangers)
+        if not name.startswith("EVENTFLOW_TEST_")
+    }
 
 
 def _sentence(place: tuple[int | str, ...]) -> str:

@@ -35,16 +35,19 @@ def serve(
     On EVENTFLOW_DATABASE_URL, or with none set on an embedded Postgres in EVENTFLOW_DATA. With PATH, applies
     it and applies it again when its files change. Several `serve` on one Postgres share the work.
     """
+    import structlog
     import uvloop
 
     from eventflow import service
     from eventflow.cli.session import place, refusals_told
     from eventflow.log import configure_logging
-    from eventflow.settings import load_settings
+    from eventflow.settings import load_settings, unknown_variables
 
     settings = load_settings()
     if path is not None:
         read(path)  # a set that does not load is refused before Postgres is started
     configure_logging(settings.log)
+    for name, meant in unknown_variables().items():
+        structlog.get_logger().warning("unknown_setting", variable=name, did_you_mean=meant)
     with refusals_told(place(settings.database_url) if settings.database_url else str(settings.data)):
         uvloop.run(service.serve(settings, path, take_over=take_over))
