@@ -27,8 +27,8 @@ from typing import IO, Any, Final, cast
 
 import msgspec
 
-from eventflow.errors import TaskError
-from eventflow.event import JSON, encode_json
+from eventflow.errors import TaskError, Undecodable
+from eventflow.event import JSON, decode_json, encode_json
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
@@ -132,11 +132,17 @@ def _check_fingerprint(
 
 
 def encode_result(result: object) -> bytes:
-    """What a task returned, as JSON. Raises `TaskError` where JSON cannot say it, or it is too large."""
+    """What a task returned, as JSON. Raises `TaskError` where no event could hold it, or it is too large.
+
+    An event does hold it, that of the run's outcome; and an encoder takes what no decoder takes back.
+    """
     try:
         encoded = encode_json(result)
+        decode_json(encoded)
     except ValueError as error:
         raise TaskError(f"the result is {error}") from error
+    except Undecodable as error:
+        raise TaskError(f"the result cannot be kept: {error.reason}") from error
     if len(encoded) > RESULT_LIMIT:
         raise TaskError(
             f"the result has {len(encoded)} bytes of JSON; the limit is {RESULT_LIMIT}: "
@@ -145,14 +151,23 @@ def encode_result(result: object) -> bytes:
     return encoded
 
 
+def _storable(error: BaseException) -> str:
+    """Its message, whatever the task put into it: no store takes a NUL, or half a character."""
+    try:
+        message = str(error)
+    except Exception as failed:  # a `__str__` of the task's own
+        return f"(its message cannot be made: {type(failed).__name__})"
+    return message.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def describe_error(error: BaseException, folder: str = "") -> str:
     """Type and message, then the last lines of the traceback, without the frames that called the task.
 
     Files of the code folder are named as they are in it.
     """
     if isinstance(error, TaskError):
-        return str(error)
-    summary = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        return _storable(error)
+    summary = f"{type(error).__name__}: {_storable(error)}".strip().removesuffix(":")
     frames = list(dropwhile(_is_ours, traceback.extract_tb(error.__traceback__)))[-_FRAMES:]
     if not frames:
         return summary

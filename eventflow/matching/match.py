@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID, uuid5
 
-from eventflow.errors import UsageError
-from eventflow.event import EVENTFLOW_SOURCE, JSON, Event, Lineage, encode_json
+from eventflow.errors import Undecodable, UsageError
+from eventflow.event import EVENTFLOW_SOURCE, JSON, Event, Lineage, decode_json, encode_json
 from eventflow.expression import Activation, EvaluationError, activate, event_values
 from eventflow.matching.effects import Decision, EventClass, Firing, Letter, StartRun, Taken
 from eventflow.matching.index import Matcher
@@ -165,13 +165,21 @@ def _lineage(rule: Rule, taken: Taken, firing: UUID) -> Lineage:
 def _emitted(
     type_: str, rule: Rule, data: Mapping[str, JSON], lineage: Lineage, taken: Taken, firing: UUID
 ) -> Event:
-    """The event that a rule emits. Its id is the firing's: one firing emits one event."""
+    """The event that a rule emits. Its id is the firing's: one firing emits one event.
+
+    Raises `ValueError` for data that no source could bring: it would be an event that nobody can read back.
+    """
+    raw = encode_json(data)
+    try:
+        decode_json(raw)
+    except Undecodable as error:
+        raise ValueError(f"emit: {error.reason}") from error
     return Event(
         source=EVENTFLOW_SOURCE,
         id=str(firing),
         type=type_,
         data=data,
-        raw=encode_json(data),
+        raw=raw,
         subject=rule.name,
         time=taken.ingested,
         datacontenttype="application/json",

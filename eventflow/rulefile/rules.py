@@ -183,6 +183,10 @@ def _emit(block: Block) -> str | None:
         block.error(
             block.node.entries["emit"].value, "'emit' is a type without holes; what varies goes into 'with'"
         )
+    if type_ is not None and "\0" in type_:
+        block.error(
+            block.node.entries["emit"].value, "'emit' holds a NUL character; no type of an event does"
+        )
     return type_
 
 

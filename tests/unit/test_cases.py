@@ -119,6 +119,8 @@ rules:
   again: {match: {type: again}, emit: again, reentry: 100}
   odd: {match: {type: odd}, where: event.data.gone == 1, emit: seen, on_error: dead-letter}
   hollow: {match: {type: hollow}, emit: filled, with: {v: "${event.data.gone}"}}
+  nul: {match: {type: nul}, emit: filled, with: {v: "a\\0b"}}
+  deeper: {match: {type: deeper}, emit: deeper, reentry: 100, with: {v: [[[["${event.data}"]]]]}}
 """
 
 
@@ -129,6 +131,8 @@ rules:
         ("odd", "{no_fire: odd}"),
         ("odd", ""),
         ("hollow", "{fire: hollow, at: '00:00'}, {no_emit: filled}"),
+        ("nul", "{fire: nul}, {no_emit: filled}"),
+        ("deeper", f"{', '.join(['{fire: deeper}'] * 13)}, {', '.join(['{emit: deeper}'] * 12)}"),
     ],
 )
 def test_a_dead_letter_is_no_firing_and_a_trigger_whose_with_fails_is_one(type_: str, expect: str) -> None:

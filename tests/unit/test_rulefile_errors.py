@@ -69,6 +69,10 @@ def running(rule_with: str) -> list[str]:
             'match: {type: x}\nemit: "y.${event.id}"',
             ["4:11: rule 'r': 'emit' is a type without holes; what varies goes into 'with'"],
         ),
+        (
+            'match: {type: x}\nemit: "a\\0b"',
+            ["4:11: rule 'r': 'emit' holds a NUL character; no type of an event does"],
+        ),
         ("match: {type: x}\nemit: y\nwith: 5", ["5:11: rule 'r': with: must be a mapping, not the number 5"]),
         (
             "match: {type: x}\nemit: y\npriority: 10",

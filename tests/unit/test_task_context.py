@@ -1,4 +1,4 @@
-"""`ctx.open`: the file of the event, or an error that names both fingerprints."""
+"""`ctx.open`: the file of the event, or an error that names both fingerprints. What of a task is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from eventflow.errors import TaskError
-from eventflow.task import Context, TriggeringEvent
+from eventflow.event import decode_json
+from eventflow.task import Context, TriggeringEvent, describe_error, encode_result
 
 
 def context(data: Any) -> Context:
@@ -76,3 +77,42 @@ def test_only_the_file_of_the_event_and_only_for_reading(file: Path) -> None:
         ctx.open(file, "w")
     with pytest.raises(TaskError, match="describes no such file"):
         context(None).open(file)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (nested(65), "deeper than 64"),
+        (nested(900), "deeper than 64"),  # encoders go on where decoders give up
+        ("a\0b", "a NUL character"),
+        (10**200, "more than 100 digits"),
+        ("\ud800", "surrogates"),
+        (float("nan"), "NaN"),
+    ],
+)
+def test_a_result_is_what_an_event_may_hold(result: Any, told: str) -> None:
+    with pytest.raises(TaskError, match=f"the result .*{told}"):
+        encode_result(result)
+
+
+def test_a_result_at_the_limits_is_kept() -> None:
+    for result in (nested(64), 10**99, None, {"a": [1.5, True]}):
+        assert decode_json(encode_result(result)) == result
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_error_is_described_whatever_it_says() -> None:
+    assert describe_error(ValueError("a\0b \ud83d é")) == "ValueError: a\\0b \\ud83d é"
+    assert describe_error(TaskError("\0")) == "\\0"
+    assert describe_error(Mute()) == "Mute: (its message cannot be made: RuntimeError)"
