@@ -26,12 +26,17 @@ async def forever(name: str, step: Step) -> NoReturn:
     Postgres being back, for one that never returns by itself.
     """
     away = False
+    task = asyncio.current_task()
     while True:
         began = asyncio.get_running_loop().time()
         try:
             await step()
             away = False
         except Exception as error:
+            # Raised on the way out, it must not undo the cancellation.
+            if task is not None and task.cancelling():
+                log.warning("loop_ended", loop=name, error=repr(error))
+                raise asyncio.CancelledError from error
             away = away and asyncio.get_running_loop().time() - began < _BACK_AFTER_SECONDS
             if not is_disconnect(error):
                 log.exception("loop_failed", loop=name)

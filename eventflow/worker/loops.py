@@ -64,23 +64,26 @@ class TaskLoop:
 
     def stop(self, attempt: Attempt) -> None:
         """Cancel it, as soon as it lets go of the loop."""
-        self._loop.call_soon_threadsafe(self._cancel, attempt)
+        self._post(self._cancel, attempt)
 
     def ask(self) -> None:
         """Have `answered` renewed, if the loop is not blocked."""
-        self._loop.call_soon_threadsafe(
-            lambda: self._serving.call_soon_threadsafe(self._answer, self._serving.time())
-        )
+        self._post(lambda: self._serving.call_soon_threadsafe(self._answer, self._serving.time()))
 
     def retire(self) -> None:
         """End the thread after its last task."""
-        self._loop.call_soon_threadsafe(self._end_when_idle)
+        self._post(self._end_when_idle)
 
     def close(self) -> None:
         """Cancel what runs and end the thread; one that is blocked is left behind, it is a daemon."""
-        self._loop.call_soon_threadsafe(self._cancel_all)
+        self._post(self._cancel_all)
         self.retire()
         self._thread.join(1.0)
+
+    def _post(self, call: Callable[..., object], *args: object) -> None:
+        """Call it on the thread. A retired loop has closed itself after its last task, and needs no call."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
 
     def _answer(self, at: float) -> None:
         self.answered = at
