@@ -32,6 +32,8 @@ from eventflow.event import JSON, decode_json, encode_json
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
+_MESSAGE_LIMIT: Final = 4000
+"""Characters of an error's message that are kept: it stands in rows, tables and logs."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WORKER: Final = os.path.join(os.path.dirname(__file__), "worker", "")
 
@@ -157,6 +159,8 @@ def _storable(error: BaseException) -> str:
         message = str(error)
     except Exception as failed:  # a `__str__` of the task's own
         return f"(its message cannot be made: {type(failed).__name__})"
+    if len(message) > _MESSAGE_LIMIT:
+        message = f"{message[:_MESSAGE_LIMIT]}... ({len(message)} characters)"
     return message.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -24,6 +24,7 @@ from eventflow.expression.tree import Reference, Tree, read_tree
 from eventflow.expression.values import (
     EvaluationError,
     ExpressionError,
+    as_doubles,
     encoded_size,
     from_cel,
     time_text,
@@ -91,7 +92,7 @@ class Activation:
     Nothing is converted before the first expression runs.
     """
 
-    __slots__ = ("_given", "_longest", "_made", "_size", "_values")
+    __slots__ = ("_doubles", "_given", "_longest", "_made", "_size", "_values")
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._given = values = dict(values)
@@ -99,6 +100,7 @@ class Activation:
         self._made: dict[int, cel.Activation] = {}
         self._size: int | None = None
         self._longest: int | None = None
+        self._doubles: tuple[Activation | None] | None = None
 
     def of(self, environment: cel.Env) -> cel.Activation:
         """The values as `environment` sees them."""
@@ -124,6 +126,13 @@ class Activation:
             value = cast(dict[str, Any], value)[step]
         return value
 
+    def with_doubles(self) -> Activation | None:
+        """The same values for comparing integers outside int64 with other numbers; None: there are none."""
+        if self._doubles is None:
+            values = as_doubles(self._given)
+            self._doubles = (None if values is None else Activation(values),)
+        return self._doubles[0]
+
     def size(self) -> int:
         """Bytes of all values as JSON."""
         self._prepare()
@@ -141,6 +150,8 @@ class Activation:
             self._size, suspicious = encoded_size(self._values)
             if suspicious:
                 self._values = {name: to_cel(value) for name, value in self._values.items()}
+            else:
+                self._doubles = (None,)
             if "event" in self._values:
                 self._values = {**self._values, _EVENT_MAP: self._values["event"]}
 
@@ -200,6 +211,8 @@ class Expression:
         if plain is True or plain is False:
             return plain
         if value.type() == cel.Type.ERROR:
+            if (again := activation.with_doubles()) is not None:
+                return self.test(again)
             raise EvaluationError(reason(str(plain)))
         raise EvaluationError(f"the result is of type {value.type().name().lower()}, not bool")
 

@@ -3,14 +3,17 @@
 CEL has 64-bit integers, and this library cuts a string at its first NUL. So that neither changes what
 passes through, an integer outside int64 and a string with a NUL go in as marked bytes, which JSON does
 not have, and come out whole. Inside an expression they compare among themselves; arithmetic and string
-functions on them end in an error rather than in a wrong answer.
+functions on them end in an error rather than in a wrong answer. A condition that so ends is asked again with
+such integers as doubles: then they compare with other numbers.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
@@ -94,6 +97,53 @@ def to_cel(value: Any) -> Any:
             return {key: to_cel(item) for key, item in items}
         case list() | tuple():
             return [to_cel(item) for item in cast(list[Any], value)]
+        case _:
+            return value
+
+
+def as_doubles(value: Any) -> Any | None:
+    """A copy with each integer outside int64 as a double, to compare with numbers; None: there is none.
+
+    Equal integers become equal doubles, others keep their order: neighbours too close for doubles are
+    moved apart, away from zero.
+    """
+    large = sorted(set(_large(value)), key=abs)
+    if not large:
+        return None
+    found: dict[int, float] = {}
+    last = {True: float(_INT64.start), False: float(_INT64.stop)}
+    for each in large:
+        below = each < 0
+        edge = math.nextafter(last[below], -math.inf if below else math.inf)
+        found[each] = last[below] = min(float(each), edge) if below else max(float(each), edge)
+    return _replaced(value, found)
+
+
+def _large(value: Any) -> Iterator[int]:
+    match value:
+        case bool():
+            pass
+        case int():
+            if value not in _INT64:
+                yield value
+        case dict():
+            yield from chain.from_iterable(map(_large, cast(dict[str, Any], value).values()))
+        case list() | tuple():
+            yield from chain.from_iterable(map(_large, cast(list[Any], value)))
+        case _:
+            pass
+
+
+def _replaced(value: Any, found: Mapping[int, float]) -> Any:
+    match value:
+        case bool():
+            return value
+        case int():
+            return found.get(value, value)
+        case dict():
+            return {key: _replaced(item, found) for key, item in cast(dict[str, Any], value).items()}
+        case list() | tuple():
+            return [_replaced(item, found) for item in cast(list[Any], value)]
         case _:
             return value
 

@@ -128,6 +128,32 @@ def test_what_does_not_compile_is_an_error_at_load(text: str, message: str, colu
     assert column is None or caught.value.column == column
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("event.data.big > 5", True), ("event.data.big > 1.5", True), ("event.data.low < 5", True),
+        ("event.data.big > 9223372036854775807", True), ("event.data.low < -9223372036854775808", True),
+        ("event.data.edge > 9223372036854775807", True), ("event.data.big < 5", False),
+        ("event.data.big > 5 && event.data.big == event.data.next", False),
+        ("event.data.big > 5 && event.data.big < event.data.next", True),
+        ("event.data.big > 5 && event.data.big == event.data.same", True),
+        ("event.data.l.exists(x, x > 5)", True), ("event.data.big in [1, 2]", False),
+        ("event.data.gone > 1 || event.data.big > 1", True),
+    ],
+)  # fmt: skip
+def test_integers_of_any_size_compare_by_value_in_a_condition(text: str, holds: bool) -> None:
+    big = 10**30
+    data = {"big": big, "same": big, "next": big + 1, "low": -big, "edge": 2**63, "l": [1, 10**99]}
+    condition = Expression.compile(text, VARIABLES, boolean=True)
+    assert condition.test(activate(event_values(event(data)))) is holds
+
+
+def test_a_missing_field_beside_a_large_integer_is_still_an_error() -> None:
+    condition = Expression.compile("event.data.big < 5 || event.data.gone", VARIABLES, boolean=True)
+    with pytest.raises(EvaluationError, match="missing field 'gone'"):
+        condition.test(activate(event_values(event({"big": 10**30}))))
+
+
 def test_data_goes_through_unchanged_whatever_it_is() -> None:
     raw = b'{"n": -1000000000000000000000000000000, "deep": [[{"z": 1, "a": 9223372036854775808}]]}'
     data = decode_json(raw) | {"nul": "a\0b"}

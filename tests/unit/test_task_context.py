@@ -115,4 +115,5 @@ class Mute(Exception):
 def test_an_error_is_described_whatever_it_says() -> None:
     assert describe_error(ValueError("a\0b \ud83d é")) == "ValueError: a\\0b \\ud83d é"
     assert describe_error(TaskError("\0")) == "\\0"
+    assert len(describe_error(ValueError("x" * 100_000))) < 5_000
     assert describe_error(Mute()) == "Mute: (its message cannot be made: RuntimeError)"
