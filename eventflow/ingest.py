@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ import structlog
 from eventflow.errors import OwnershipLost, RevisionChanged, SourceUnavailable
 from eventflow.event import Broken, Event, Record, new_uid
 from eventflow.matching.effects import Decision, Taken
-from eventflow.matching.match import decide
+from eventflow.matching.match import WHERE_ERROR, decide
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Batch, Receipt, Source
 from eventflow.store import effects, intake, outbox, ownership
@@ -91,6 +92,7 @@ class Ingest:
         self._lease = lease
         self._rules = rules
         self._signals = signals
+        self._where_failed: set[str] = set()
 
     # ------------------------------------------------------------------ who brings batches
 
@@ -147,7 +149,7 @@ class Ingest:
             repeated = sum(1 for receipt in receipts if receipt and receipt.duplicate)
             if repeated:
                 await effects.count_duplicates(conn, work.source, work.partition, repeated)
-        self._announce(decision)
+        self._announce(work.source, decision, fresh.broken())
         return receipts
 
     async def _move_position(self, conn: Connection, work: Work, revision: int) -> datetime:
@@ -210,12 +212,22 @@ class Ingest:
             )  # fmt: skip
         return decision
 
-    def _announce(self, decision: Decision) -> None:
-        """After COMMIT: somebody may have a task to claim, or an event to take in."""
+    def _announce(self, source: str, decision: Decision, broken: Sequence[tuple[Broken, UUID]] = ()) -> None:
+        """After COMMIT: somebody may have a task to claim, an event to take in, or a mistake to mend."""
         if any(firing.start for firing in decision.firings):
             self._signals.send(Signal.tasks)
         if any(firing.emit for firing in decision.firings):
             self._signals.send(Signal.outbox)
+        # Reasons may quote what arrived, and payloads are not logged: `dlq` and `explain` have them.
+        letters = Counter((letter.stage, letter.rule.name) for letter in decision.letters)
+        if broken:
+            log.warning("dead_letters", source=source, stage="decode", number=len(broken))
+        for (stage, rule), number in letters.items():
+            log.warning("dead_letters", source=source, rule=rule, stage=stage, number=number)
+        for rule, counter in decision.counts:
+            if counter == WHERE_ERROR and rule not in self._where_failed:
+                self._where_failed.add(rule)  # once: `rules` counts them
+                log.warning("where_failed", source=source, rule=rule)
 
     # ------------------------------------------------------------------ until it is durable
 
@@ -301,7 +313,7 @@ class Ingest:
 
     async def _take_outbox_once(self, careful: bool) -> int:
         rules = self._rules.current
-        decisions: list[Decision] = []
+        decided: list[tuple[str, Decision]] = []
         async with self._pool.acquire() as conn, batch_transaction(conn):
             now = await intake.check_revision(conn, rules.revision)
             events = await outbox.take(conn, OUTBOX_BATCH)
@@ -309,7 +321,7 @@ class Ingest:
                 mine = [event for event in events if event.source == source]
                 work = Work(source, "outbox", Batch(mine), careful=careful)
                 fresh = Fresh([(e, r.uid) for e, r in zip(mine, work.receipts, strict=True) if r])
-                decisions.append(await self._write(conn, work, rules, now, fresh))
-        for decision in decisions:
-            self._announce(decision)
+                decided.append((source, await self._write(conn, work, rules, now, fresh)))
+        for source, decision in decided:
+            self._announce(source, decision)
         return len(events)

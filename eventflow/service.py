@@ -31,6 +31,7 @@ from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.folder import read_folder, set_folder
 from eventflow.rulefile.load import load
+from eventflow.rulefile.ruleset import RuleSet
 from eventflow.settings import Settings
 from eventflow.sources import Sources
 from eventflow.store import nodes, ownership, rulesets
@@ -101,6 +102,7 @@ class Service:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._signals = Signals(str(node))
         self._revisions = Revisions(pool, find_connectors(), settings.data / "code")
+        self._told: int | None = None
         self._app = App()
         self._ingest = Ingest(pool, settings.lease, self._revisions, self._signals)
         self._worker = Worker(
@@ -147,7 +149,12 @@ class Service:
             async with http as server:
                 log.info("serving", url=server.url, node=str(self._node))
                 await stop.wait()
-                log.info("stopping", grace_seconds=self._settings.grace.total_seconds())
+                log.info(
+                    "stopping",
+                    tasks_running=self._worker.running,
+                    grace_seconds=self._settings.grace.total_seconds(),
+                    hint="a second signal ends it at once",
+                )
                 overdue = _exit_after(self._settings.grace.total_seconds() + OVERDUE_SECONDS)
             await sources.stop()
             await self._worker.drain(self._settings.grace)
@@ -155,10 +162,15 @@ class Service:
                 task.cancel()
         await self._leave()
         overdue.cancel()
+        log.info("stopped")
 
     def _steps(self, sources: Sources, path: Path | None) -> dict[str, Step]:
         async def reconcile() -> None:
-            await sources.reconcile((await self._revisions.refresh()).sources)
+            ruleset = await self._revisions.refresh()
+            if ruleset.revision != self._told:
+                self._told = ruleset.revision
+                _tell_loaded(ruleset)
+            await sources.reconcile(ruleset.sources)
             self._app.ready = True
             news = self._signals.event(Signal.ruleset)
             await _wait(news, POLL_SECONDS)
@@ -210,6 +222,18 @@ class Service:
         assert self._embedded is not None
         await self._embedded.ensure_running()
         await asyncio.sleep(0.5)
+
+
+def _tell_loaded(ruleset: RuleSet) -> None:
+    """What this node works with from now on; nothing to do is worth a warning."""
+    say = log.info if ruleset.rules and ruleset.sources else log.warning
+    say(
+        "ruleset_loaded",
+        revision=ruleset.revision,
+        rules=len(ruleset.rules),
+        workflows=len(ruleset.workflows),
+        sources=len(ruleset.sources),
+    )
 
 
 def _exit_after(seconds: float) -> asyncio.TimerHandle:
@@ -264,15 +288,18 @@ class Watcher:
         except UsageError as error:
             self._refuse(error)
             return
-        self._refused = None
         if applied.changed:
             log.info("ruleset_applied", path=str(self._path), revision=applied.revision)
             self._signals.send(Signal.ruleset)
+        elif self._refused is not None:
+            log.info("ruleset_unchanged", path=str(self._path), revision=applied.revision)
+        self._refused = None
 
     def _refuse(self, error: UsageError) -> None:
         """Say so, once: a folder that is gone would be news every second."""
         if str(error) != self._refused:
-            log.error("ruleset_refused", path=str(self._path), reason=str(error))
+            for reason in str(error).splitlines():
+                log.error("ruleset_refused", path=str(self._path), reason=reason)
         self._refused = str(error)
 
 
