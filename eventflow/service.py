@@ -151,7 +151,7 @@ class Service:
                 await stop.wait()
                 log.info(
                     "stopping",
-                    tasks_running=self._worker.running,
+                    tasks_running=self._worker.busy,
                     grace_seconds=self._settings.grace.total_seconds(),
                     hint="a second signal ends it at once",
                 )

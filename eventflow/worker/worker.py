@@ -113,11 +113,6 @@ class Worker:
         """How many attempts it holds."""
         return len(self._held)
 
-    @property
-    def running(self) -> int:
-        """How many attempts this node executes now."""
-        return len(self._held)
-
     async def drain(self, grace: timedelta) -> None:
         """Claim nothing more; give what runs `grace` to end, then hand its leases back and end it.
 
