@@ -31,6 +31,7 @@ from eventflow.store.signals import Signal, tell
 from eventflow.store.views import runs as run_views
 
 _OUR_SUFFIX: Final = re.compile(r"![0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+$")
+_AGAIN: Final = "; --again sends it once more"
 
 
 class ReplayRefused(EventflowError):
@@ -98,7 +99,7 @@ class Replay:
         async with self._pool.acquire() as conn:
             async with intake.batch_transaction(conn):
                 now = await intake.check_revision(conn, ruleset.revision)
-                letter = await dead_letters.lock(conn, letter_id, again=self._again)
+                letter = await dead_letters.lock(conn, letter_id, again=self._again, hint=_AGAIN)
                 replayed = await self._write(conn, letter, ruleset, now)
                 await dead_letters.replayed(conn, letter)
                 if self._dry_run:
@@ -199,7 +200,10 @@ async def _fire(
     firing_id = uuid5(NAMESPACE_OID, f"{letter.id} {letter.replays + 1}")
     decision = decide_one(ruleset, rule, taken, firing_id)
     if decision.letters:
-        raise ReplayRefused(f"rule '{rule.name}' fails again: {decision.letters[0].reason}")
+        raise ReplayRefused(
+            f"rule '{rule.name}' fails again: {decision.letters[0].reason}; mend the rule and apply it, "
+            f"or the letter with `eventflow dlq edit {letter.id}`"
+        )
     if not decision.firings:
         raise ReplayRefused(
             f"rule '{rule.name}' does not fire on it any more; "

@@ -83,8 +83,8 @@ def dlq(
 ) -> None:
     """List dead letters: what could not be processed, and why. Show, edit, replay or discard them.
 
-    Stages: decode (no event), match (a `where` or a chain of rules), start (a rule's `with`), task (it keeps
-    crashing), run (it failed).
+    Stages: decode (no event), match (a rule's `where`), start (a rule's `with`, or a chain of rules that is
+    too long), task (it keeps crashing), run (it failed).
     """
     if ctx.invoked_subcommand is not None:
         return

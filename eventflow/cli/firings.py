@@ -29,7 +29,8 @@ def firings(
 ) -> None:
     """List when rules fired, and on what; newest first.
 
-    States: admitted (its run exists), held (not started yet; `reason` says why), skipped.
+    States: admitted (its run exists; an emit has none, its event has the firing's id), held (not started yet;
+    `reason` says why), skipped.
     """
     from eventflow.cli.session import ask
     from eventflow.store.views import events as views

@@ -78,8 +78,6 @@ def main() -> NoReturn:
         app(prog_name="eventflow")
         code = 0
     except BrokenPipeError:
-        # `eventflow events | head` is no failure; Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:
         code = 130
@@ -90,7 +88,17 @@ def main() -> NoReturn:
         for problem in problems:
             note(problem)
         code = 2 if _is_usage(error) else 1
+    finally:
+        _flush()
     sys.exit(code)
+
+
+def _flush() -> None:
+    """`eventflow events | head` is no failure: what nobody reads is dropped before Python complains."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _problems(error: BaseException) -> list[str]:

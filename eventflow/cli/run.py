@@ -50,7 +50,7 @@ def run(
     """
     from eventflow.cli.session import ask_pool
 
-    given = dict(_pair(text) for text in param or [])
+    given = _given(param or [])
     found = ask_pool(lambda pool: _run(pool, workflow, given, wait=wait))
     if json:
         print_json(found)
@@ -61,6 +61,15 @@ def run(
         line(f"run {found['run_id']} {found['state']} in {duration(found['duration'])}{because}")
     if wait and found["state"] != "succeeded":
         raise typer.Exit(1)
+
+
+def _given(params: list[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name, value in map(_pair, params):
+        if name in given:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--param")
+        given[name] = value
+    return given
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,13 +33,23 @@ async def reached(settings: Settings, *, create: bool = False) -> AsyncGenerator
         async with _pool(settings.database_url, place(settings.database_url)) as pool:
             yield pool
         return
-    if not create and not (settings.data / "postgres").exists():
+    if not create and not _is_there(settings.data):
         raise UsageError(
             "there is no database yet: EVENTFLOW_DATABASE_URL is not set, and nothing is in "
             f"{settings.data}; `eventflow serve` makes one there, EVENTFLOW_DATA names another folder"
         )
     async with Embedded(settings.data) as embedded, _pool(embedded.url, str(settings.data)) as pool:
         yield pool
+
+
+def _is_there(data: Path) -> bool:
+    """Whether the data folder holds a database. Raises `UsageError` where nobody lets us look."""
+    try:
+        return (data / "postgres").exists()
+    except OSError as error:
+        raise UsageError(
+            f"the data folder {data} cannot be read: {error.strerror}; EVENTFLOW_DATA names another one"
+        ) from error
 
 
 @asynccontextmanager

@@ -18,7 +18,8 @@ from eventflow.errors import EventflowError, UsageError
 from eventflow.event import JSON, decode_json
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Row
-from eventflow.store.views.events import View, select, uid_range
+from eventflow.store.views import ids
+from eventflow.store.views.events import View, select
 
 
 class Stage(StrEnum):
@@ -123,22 +124,18 @@ async def open_ids(
     return [row["id"] for row in await conn.fetch(OPEN_IDS, stage, rule, source, since, limit)]
 
 
-FIND: Final[LiteralString] = "SELECT id FROM dead_letter WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 6"
+FIND: Final[LiteralString] = """
+SELECT id FROM dead_letter
+WHERE id BETWEEN $1 AND $2 OR ($3::text IS NOT NULL AND replace(id::text, '-', '') LIKE $3)
+ORDER BY id
+LIMIT 6
+"""
 
 
 async def find_letter(conn: Connection, name: str) -> UUID:
-    """The letter whose id is, or alone begins with, `name`. Raises `UsageError` for none, or several."""
-    span = uid_range(name)
-    found = await conn.fetch(FIND, *span) if span else []
-    if len(found) == 1:
-        return found[0]["id"]
-    if not found:
-        raise UsageError(
-            f"no dead letter {name!r}: give its id or the beginning of it; "
-            "`eventflow dlq --state all` lists them"
-        )
-    some = ", ".join(str(row["id"]) for row in found[:5])
-    raise UsageError(f"{name!r} begins the ids of more than one dead letter: {some}; give more of it")
+    """The letter whose id is, or alone begins or ends with, `name`. `UsageError` for none, or several."""
+    found = await conn.fetch(FIND, *ids.span(name))
+    return ids.only(found, name, what="dead letter", listing="eventflow dlq --state all")
 
 
 SHOW: Final[LiteralString] = """
@@ -179,10 +176,11 @@ FOR UPDATE
 """
 
 
-async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> StoredLetter:
+async def lock(conn: Connection, letter_id: UUID, *, again: bool = False, hint: str = "") -> StoredLetter:
     """The letter, locked until the caller's transaction ends. It must be open, or with `again` at least kept.
 
-    Waits for whoever else has it locked and then sees what they did. Raises `LetterNotOpen`.
+    Waits for whoever else has it locked and then sees what they did. Raises `LetterNotOpen`, with `hint` at
+    its end where the letter was replayed.
     """
     await conn.execute(LOCK_RUN, letter_id)
     row = await conn.fetchrow(LOCK, letter_id)
@@ -190,7 +188,7 @@ async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> Sto
         raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
     state = LetterState(row["state"])
     if state is LetterState.discarded or (state is LetterState.replayed and not again):
-        raise LetterNotOpen(_what_was_done(row, state))
+        raise LetterNotOpen(_what_was_done(row, state) + (hint if state is LetterState.replayed else ""))
     position, edited = row["position"], row["edited"]
     return StoredLetter(
         id=row["id"], stage=Stage(row["stage"]), state=state, reason=row["reason"], source=row["source"],
@@ -203,8 +201,7 @@ async def lock(conn: Connection, letter_id: UUID, *, again: bool = False) -> Sto
 
 def _what_was_done(row: Row, state: LetterState) -> str:
     when = f"{row['resolved']:%Y-%m-%dT%H:%M:%SZ}" if row["resolved"] else "earlier"
-    hint = "; --again sends it once more" if state is LetterState.replayed else ""
-    return f"dead letter {row['id']} was {state} at {when}{hint}"
+    return f"dead letter {row['id']} was {state} at {when}"
 
 
 REPLAYED: Final[LiteralString] = """

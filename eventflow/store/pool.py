@@ -20,6 +20,9 @@ MINIMUM_SERVER: Final = 15
 DEFAULT_IDLE_IN_TRANSACTION: Final = timedelta(seconds=20)
 """Below the default lease of 30 s: a stopped node's locks are gone before its work is given away."""
 
+CONNECT_SECONDS: Final = 10.0
+"""How long a server may take to let a session in; asyncpg's own patience is a minute."""
+
 _driver: Any = asyncpg
 
 DISCONNECTED: Final[tuple[type[Exception], ...]] = (
@@ -157,6 +160,7 @@ async def connect(
         min_size=1,
         max_size=size,
         reset=_keep_session,
+        timeout=CONNECT_SECONDS,
         server_settings=_session_settings(node, idle_in_transaction),
     )
     return pool
@@ -170,7 +174,7 @@ async def connect_once(
 ) -> Connection:
     """One session outside any pool, for LISTEN and short commands; the caller closes it."""
     connection: Connection = await _driver.connect(
-        url, server_settings=_session_settings(node, idle_in_transaction)
+        url, timeout=CONNECT_SECONDS, server_settings=_session_settings(node, idle_in_transaction)
     )
     return connection
 

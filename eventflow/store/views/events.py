@@ -9,6 +9,7 @@ from uuid import UUID
 from eventflow.errors import UsageError
 from eventflow.store.intake import item_key
 from eventflow.store.pool import Connection
+from eventflow.store.views import ids
 
 View = list[dict[str, Any]]
 """Rows in the order that a person wants them; the keys are the columns of the statement, in its order."""
@@ -139,10 +140,12 @@ async def rules(conn: Connection, *, since: datetime | None = None) -> View:
     return await select(conn, RULES, since)
 
 
-# Uids that begin alike are one range of the primary key; ids are indexed by hash. An id may stand behind
-# its source's name and a slash, where two sources have the same one.
+# Uids that begin alike are one range of the primary key, those that end alike are looked for; ids are
+# indexed by hash. An id may stand behind its source's name and a slash, where two sources have the same one.
 FIND_EVENT: Final[LiteralString] = """
 SELECT uid, source, id FROM event WHERE uid BETWEEN $1 AND $2
+UNION
+SELECT uid, source, id FROM event WHERE $6::text IS NOT NULL AND replace(uid::text, '-', '') LIKE $6
 UNION
 SELECT uid, source, id FROM event WHERE hashtextextended(id, 0) = hashtextextended($3, 0) AND id = $3
 UNION
@@ -170,29 +173,28 @@ ORDER BY e.uid DESC
 LIMIT 1
 """
 
-_NO_UID: Final = UUID(int=0)
-
 
 async def find_event(conn: Connection, name: str) -> UUID:
     """The uid of the event that `name` stands for.
 
-    That is its uid, a prefix that only it has, its id, `SOURCE/ID`, or a file's path: then its newest event.
+    That is its uid, a beginning or end that only it has, its id, `SOURCE/ID`, or a file's path: then its
+    newest event.
     Raises `UsageError` where there is none, or several.
     """
     name = name.replace("\x00", "")
-    low, high = uid_range(name) or (_NO_UID, _NO_UID)
+    low, high, ending = ids.span(name)
     source, _, id_ = name.partition("/")
-    found = await conn.fetch(FIND_EVENT, low, high, name, source, id_)
+    found = await conn.fetch(FIND_EVENT, low, high, name, source, id_, ending)
     if len(found) == 1:
         return found[0]["uid"]
     if found:
-        some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[:5])
-        more = ", ..." if len(found) > 5 else ""
+        some = ", ".join(f"{row['uid']} ({row['source']} {row['id']!r})" for row in found[: ids.SHOWN])
+        more = ", ..." if len(found) > ids.SHOWN else ""
         raise UsageError(f"{name!r} stands for more than one event: {some}{more}; give the uid of one")
     of_file = await conn.fetchval(FIND_FILE, [item_key(end) for end in _ends(name)])
     if of_file is None:
         raise UsageError(
-            f"no event {name!r}: give a uid, the beginning of one, an id, or a file's path; "
+            f"no event {name!r}: give a uid, the beginning or end of one, an id, or a file's path; "
             "`eventflow events` lists them"
         )
     return of_file
@@ -202,14 +204,6 @@ def _ends(path: str) -> list[bytes]:
     """`a/b/c`, `b/c` and `c` for `/a/b/c`."""
     parts = [part for part in path.encode("utf-8", "surrogateescape").split(b"/") if part not in (b"", b".")]
     return [b"/".join(parts[start:]) for start in range(len(parts))]
-
-
-def uid_range(prefix: str) -> tuple[UUID, UUID] | None:
-    """The lowest and the highest UUID whose text begins with `prefix`; None where none does."""
-    digits = prefix.replace("-", "").lower()
-    if not 4 <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
-        return None
-    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 EVENT: Final[LiteralString] = """

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from eventflow.errors import UsageError
 from eventflow.store.pool import Connection
-from eventflow.store.views.events import View, select, uid_range
+from eventflow.store.views import ids
+from eventflow.store.views.events import View, select
 
 RUNS: Final[LiteralString] = """
 SELECT r.id AS run_id, r.workflow, r.rule, r.state, r.created, r.ended,
@@ -41,19 +42,18 @@ async def runs(
     return await select(conn, RUNS, since, state, workflow, rule, limit)
 
 
-FIND_RUN: Final[LiteralString] = "SELECT id FROM run WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 6"
+FIND_RUN: Final[LiteralString] = """
+SELECT id FROM run
+WHERE id BETWEEN $1 AND $2 OR ($3::text IS NOT NULL AND replace(id::text, '-', '') LIKE $3)
+ORDER BY id
+LIMIT 6
+"""
 
 
 async def find_run(conn: Connection, name: str) -> UUID:
-    """The run whose id is, or alone begins with, `name`. Raises `UsageError` for none, or several."""
-    span = uid_range(name)
-    found = await conn.fetch(FIND_RUN, *span) if span else []
-    if len(found) == 1:
-        return found[0]["id"]
-    if not found:
-        raise UsageError(f"no run {name!r}: give its id or the beginning of it; `eventflow runs` lists them")
-    some = ", ".join(str(row["id"]) for row in found[:5])
-    raise UsageError(f"{name!r} begins the ids of more than one run: {some}; give more of it")
+    """The run whose id is, or alone begins or ends with, `name`. Raises `UsageError` for none, or several."""
+    found = await conn.fetch(FIND_RUN, *ids.span(name))
+    return ids.only(found, name, what="run", listing="eventflow runs")
 
 
 RUN: Final[LiteralString] = """

@@ -100,6 +100,7 @@ def test_the_audit_counts_files_that_nobody_asked_for_and_misses_none(
         ("explain orders_eu.csv orders-lnded", "did you mean 'orders-landed'"),
         ("run lod -p path=x", "did you mean 'load'"),
         ("run load", "'path'"),
+        ("run load -p path=a -p path=b", "'path' is given twice"),
         ("run load -p path", "'path' is no NAME=VALUE"),
         ("run sleep -p seconds=soon", "must be an int"),
         ("sources pause landig", "did you mean 'landing'"),

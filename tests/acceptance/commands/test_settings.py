@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from eventflow.store import pool
 from tests.acceptance.commands.conftest import DEADLINE, PROGRAM, Command, environment
 
 
@@ -44,6 +47,7 @@ def test_a_broken_rule_file_is_refused_at_its_place(
         ("HTTP", "here", 2, "EVENTFLOW_HTTP"),
         ("LOG", "loud", 2, "EVENTFLOW_LOG"),
         ("DATA", "/proc/nowhere", 2, "there is no database yet"),
+        ("DATA", f"/tmp/{'x' * 300}", 2, "cannot be read: File name too long; EVENTFLOW_DATA names another"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_keeps_its_password(
@@ -54,6 +58,30 @@ def test_a_setting_that_cannot_be_used_is_named_and_keeps_its_password(
     assert answer.code == code
     assert said in answer.err
     assert "hush" not in answer.err
+
+
+def test_a_server_that_takes_the_connection_and_never_answers_is_given_up(
+    eventflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pool.CONNECT_SECONDS == 10
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv(
+            "EVENTFLOW_DATABASE_URL", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/flows"
+        )
+        answer = eventflow("runs")
+    assert answer.code == 1
+    assert "no answer in time" in answer.err
+
+
+def test_a_reader_that_has_seen_enough_hears_no_complaint() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*PROGRAM, "dlq", "--help"], stdout=writing, stderr=subprocess.PIPE, check=False, timeout=DEADLINE
+    )
+    os.close(writing)
+    assert ended.stderr == b""
 
 
 def test_a_serve_without_its_postgres_says_so_and_ends(tmp_path: Path) -> None:

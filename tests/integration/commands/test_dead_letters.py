@@ -51,6 +51,26 @@ async def test_the_beginning_of_an_id_is_enough_where_only_one_has_it(flow: Flow
             await dead_letters.find_letter(conn, "nothing")
 
 
+async def test_the_end_of_an_id_is_enough(flow: Flow) -> None:
+    await flow.push(broken(), broken(b"{"))
+    async with flow.pool.acquire() as conn:
+        first, second = await dead_letters.open_ids(conn)
+        for ending in (str(first)[-12:], str(first)[-14:], first.hex[-20:].upper()):
+            assert await dead_letters.find_letter(conn, ending) == first
+        assert await dead_letters.find_letter(conn, str(second)[-12:]) == second
+
+
+async def test_a_replayed_letter_is_neither_edited_nor_discarded(flow: Flow) -> None:
+    await flow.push(event(1, strict=True, hit=True))
+    letter = await flow.letter()
+    await flow.replay(letter)
+    async with flow.pool.acquire() as conn:
+        with pytest.raises(LetterNotOpen, match=r"was replayed at \S+Z$"):
+            await dead_letters.edit(conn, letter, None)
+        with pytest.raises(LetterNotOpen, match=r"was replayed at \S+Z$"):
+            await dead_letters.discard(conn, [letter])
+
+
 async def test_an_edit_stands_beside_the_original_and_can_be_taken_back(flow: Flow) -> None:
     await flow.push(broken(b"{"))
     letter = await flow.letter()

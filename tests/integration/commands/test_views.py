@@ -81,6 +81,7 @@ async def test_a_run_is_shown_with_its_tasks_and_what_triggered_it(flow: Flow) -
         (row,) = await run_views.runs(conn, state="failed")
         assert (row["workflow"], row["rule"], row["event"], row["source"]) == ("load", "hits", "e1", "web")
         assert await run_views.find_run(conn, str(row["run_id"])[:30]) == row["run_id"]
+        assert await run_views.find_run(conn, str(row["run_id"])[-12:]) == row["run_id"]
         shown = await run_views.run(conn, row["run_id"])
         assert [(t["task"], t["state"]) for t in shown["tasks"]] == [
             ("first", "succeeded"),
@@ -99,7 +100,7 @@ async def test_an_event_has_many_names(flow: Flow) -> None:
     await land(flow, "x/sales.csv", 1)
     uids = {r["id"]: r["uid"] for r in await flow.fetch("SELECT id, uid FROM event")}
     async with flow.pool.acquire() as conn:
-        for name in (str(first.uid), first.uid.hex, "e1", "web/e1"):
+        for name in (str(first.uid), first.uid.hex, str(first.uid)[-12:], "e1", "web/e1"):
             assert await views.find_event(conn, name) == first.uid
         assert await views.find_event(conn, "sales.csv#1") == uids["sales.csv#1"]
         for path in ("sales.csv", "landing/sales.csv", "/data/landing/sales.csv", "./sales.csv"):
