@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from tests.chaos.truth import Hook, Line
 
-PARTITIONS: Final = ("p0", "p1", "p2")
+PARTITIONS: Final = ("p0", "p1", "p2", "p3", "p4", "p5")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
 PATIENCE_OF_SIEGES: Final = 8.0
 """Seconds that a siege waits for both nodes to be at work."""
-HUSH_LINGERS: Final = (0.02, 0.08)
+HUSH_LINGERS: Final = (0.0, 0.06)
 """Seconds from the end of a siege to the end of its hush."""
 
 Apply = Callable[[], Awaitable[tuple[int, str]]]
