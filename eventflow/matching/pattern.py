@@ -164,3 +164,6 @@ class _Compiler:
             self._hints.append(Hint(at, message))
         if len(operators) > 1 and any(op.name == "exists" and not op.argument for op in operators):
             self._hints.append(Hint(at, "exists: false beside other operators never holds"))
+        for operator in operators:
+            if operator.name == "between" and operator.given[0] >= operator.given[1]:
+                self._hints.append(Hint(at, "between [lo, hi] never holds: lo is not below hi"))
