@@ -123,7 +123,11 @@ def decode_json(raw: bytes) -> JSON:
         raise Undecodable(f"nested deeper than {_MAX_DEPTH} levels")
     if _BACKSLASH in raw and b"\\u0000" in raw and (found := _NUL.search(raw)):
         raise Undecodable(f"a NUL character (\\u0000) at byte {found.end() - 6}")
-    if _has_row_of_digits(raw) and (at := _long_number(raw)) is not None:
+    if (
+        _FOUR_DIGITS in raw[_EVERY_12TH].translate(_IS_DIGIT)
+        and _ROW_OF_DIGITS in raw.translate(_IS_DIGIT)
+        and (at := _long_number(raw)) is not None
+    ):
         raise Undecodable(f"a number of more than {_MAX_DIGITS} digits at byte {at}")
     return value
 
@@ -152,12 +156,6 @@ def _too_deep(value: JSON) -> bool:
         if not level:
             return False
     return True
-
-
-def _has_row_of_digits(raw: bytes) -> bool:
-    return _FOUR_DIGITS in raw[_EVERY_12TH].translate(_IS_DIGIT) and _ROW_OF_DIGITS in raw.translate(
-        _IS_DIGIT
-    )
 
 
 def _long_number(raw: bytes) -> int | None:
