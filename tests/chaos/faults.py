@@ -106,8 +106,8 @@ class Stream:
 
 
 STREAMS: Final = (
-    Stream("deaths", DEATHS, (0.5, 1.5)),
-    Stream("sieges", SIEGES, (8.0, 10.5), calms=False),
+    Stream("deaths", DEATHS, (0.3, 1.1)),
+    Stream("sieges", SIEGES, (8.5, 11.5), calms=False),
     Stream("cuts", CUTS, (0.1, 0.6)),
 )
 START: Final = 2.0
