@@ -128,7 +128,7 @@ def ended() -> Callable[[], bool]:
 
 
 def subject(run: dict[str, Any]) -> str:
-    return str(run["event"])
+    return str(run["subject"])
 
 
 def report(found: list[dict[str, Any]]) -> bool:

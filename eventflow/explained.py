@@ -12,7 +12,9 @@ from eventflow.matching.explain import Explanation, explain, nearest
 from eventflow.matching.rule import Rule
 from eventflow.reread import Rereader
 from eventflow.rulefile.ruleset import RuleSet
+from eventflow.store.effects import decode_attributes
 from eventflow.store.pool import Connection, Pool
+from eventflow.store.views import causes
 from eventflow.store.views import events as views
 
 Outcome = Literal["fired", "matched", "not matched"]
@@ -37,11 +39,13 @@ class Explained:
     revision: int
     verdicts: Sequence[Verdict]
     letters: Sequence[dict[str, Any]]
+    cause: dict[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
-        """One object: event, revision, rules, dead_letters."""
+        """One object: event, cause, revision, rules, dead_letters."""
         return {
             "event": self.event,
+            "cause": self.cause,
             "revision": self.revision,
             "rules": [
                 {
@@ -67,8 +71,11 @@ async def explain_stored(
     """What the event set off, and the `limit` rules that came nearest to it (None: every rule)."""
     async with pool.acquire() as conn:
         row = await views.event(conn, uid)
-        firings = await views.set_off(conn, uid)
+        firings = await causes.set_off(conn, uid)
         letters = await views.letters_of(conn, uid)
+        cause = await causes.cause(
+            conn, row["source"], row["type"], row["data"], decode_attributes(row["attributes"])
+        )
         taken = await Rereader(ruleset, pool).taken(conn, uid)
     fired = {firing["rule"] for firing in firings}
     rules = [rule for rule in ruleset.rules if only in (None, rule.name)]
@@ -84,6 +91,7 @@ async def explain_stored(
         ruleset.revision,
         [_verdict(rule, explained[rule.name], taken.event, firings, letters) for rule in [*shown, *rest]],
         [letter for letter in letters if only in (None, letter["rule"])],
+        cause,
     )
 
 

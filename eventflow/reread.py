@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
+
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record, decode_json
 from eventflow.matching.effects import Taken
+from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Rereading, Source
 from eventflow.sources import context_of
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Pool
+from eventflow.store.views import causes
 from eventflow.store.views import events as views
 
 
@@ -72,3 +76,39 @@ def event_of(
         )
     }
     return Event(source=source, id=id_, type=type_, data=data, raw=raw, subject=subject, **fields)
+
+
+async def shown(pool: Pool, known: Revisions, uid: UUID) -> dict[str, Any]:
+    """Everything about one event: attributes, `data` decoded, `raw`, its `cause`, `set_off`, `dead_letters`.
+
+    `raw_is` says how `raw` reads: `json` where it decodes, by the source that the event was matched with;
+    else `text` or `hex`, and `data` is null. Raises `UsageError` where the event is gone.
+    """
+    async with pool.acquire() as conn:
+        row = await views.event(conn, uid)
+        attributes = decode_attributes(row["attributes"])
+        cause = await causes.cause(conn, row["source"], row["type"], row["data"], attributes)
+        set_off = await causes.set_off(conn, uid)
+        letters = await views.letters_of(conn, uid)
+    ruleset = await known.get(row["revision"]) if row["revision"] else known.current
+    raw: bytes = row.pop("data")
+    try:
+        data, raw_is = Rereader(ruleset, pool).data(row["source"], raw, attributes), "json"
+    except Undecodable:
+        data, raw_is = None, "text" if _is_text(raw) else "hex"
+    more = msgspec.to_builtins(attributes)
+    kept = ("time", "sender", "datacontenttype", "dataschema", "extensions", "meta", "lineage", "replayof")
+    return {
+        **{name: value for name, value in row.items() if name != "attributes"},
+        **{name: more.get(name) for name in kept},
+        "data": data, "raw": raw, "raw_is": raw_is,
+        "cause": cause, "set_off": set_off, "dead_letters": letters,
+    }  # fmt: skip
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -32,6 +32,7 @@ __all__ = [
     "Delivery",
     "Duration",
     "Known",
+    "Locating",
     "Mark",
     "Outside",
     "Predicate",
@@ -194,14 +195,15 @@ class Outside:
     """What a source's system holds by its own count.
 
     `there` are the items that the source should take, `ignored` those that it is told not to (no pattern
-    takes them), `unknown` the names of those of `there` that eventflow has not taken in, at most 20, with
-    `unknown_count` in all.
+    takes them) with at most 20 of their names in `ignored_names`, `unknown` the names of those of `there`
+    that eventflow has not taken in, at most 20, with `unknown_count` in all.
     """
 
     there: int
     ignored: int
     unknown: Sequence[str]
     unknown_count: int
+    ignored_names: Sequence[str] = ()
 
 
 class Audited(Protocol):
@@ -209,4 +211,15 @@ class Audited(Protocol):
 
     async def outside(self) -> Outside:
         """Count afresh. Raises `SourceUnavailable` where the system cannot be asked."""
+        ...
+
+
+class Locating(Protocol):
+    """A source that knows its items by the names that people give them: for `explain`. Optional."""
+
+    async def locate(self, name: str) -> str | None:
+        """Why no event stands for the item `name`, in words that follow the source's name and a colon.
+
+        None where it is no item of this source. Raises `SourceUnavailable` where the system cannot be asked.
+        """
         ...

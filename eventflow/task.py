@@ -19,10 +19,10 @@ import io
 import logging
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import IO, Any, Final, cast
 
 import msgspec
@@ -32,6 +32,7 @@ from eventflow.event import JSON, decode_json, encode_json
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
+_CAUSES: Final = 5
 _MESSAGE_LIMIT: Final = 4000
 """Characters of an error's message that are kept: it stands in rows, tables and logs."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -167,10 +168,23 @@ def _storable(error: BaseException) -> str:
 def describe_error(error: BaseException, folder: str = "") -> str:
     """Type and message, then the last lines of the traceback, without the frames that called the task.
 
-    Files of the code folder are named as they are in it.
+    What it was raised from follows, the same way. Files of the code folder are named as they are in it.
     """
     if isinstance(error, TaskError):
         return _storable(error)
+    return "\ncaused by ".join(_describe_one(one, folder) for one in islice(_causes(error), _CAUSES))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while handling, back to the first; each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _describe_one(error: BaseException, folder: str) -> str:
     summary = f"{type(error).__name__}: {_storable(error)}".strip().removesuffix(":")
     frames = list(dropwhile(_is_ours, traceback.extract_tb(error.__traceback__)))[-_FRAMES:]
     if not frames:

@@ -34,6 +34,7 @@ class _Comparison:
         self._marker = marker_name(config.settle.marker)
         self._there = self._ignored = self._unknown_count = 0
         self._unknown: list[str] = []
+        self._ignored_names: list[str] = []
 
     async def run(self) -> Outside:
         walk = Walk(self._root, b"", lambda _: None, lambda _: True, lambda _folder, _reason: None)
@@ -41,9 +42,18 @@ class _Comparison:
             found = await asyncio.to_thread(walk.slice)
             taken = await asyncio.to_thread(self._taken, found)
             self._there += len(taken)
-            self._ignored += len(found) - len(taken)
+            self._ignore(found, taken)
             await self._ask_ledger(taken)
-        return Outside(self._there, self._ignored, self._unknown, self._unknown_count)
+        return Outside(
+            self._there, self._ignored, self._unknown, self._unknown_count, tuple(self._ignored_names)
+        )
+
+    def _ignore(self, found: Sequence[Found], taken: Sequence[Found]) -> None:
+        self._ignored += len(found) - len(taken)
+        if len(self._ignored_names) < SHOWN:
+            kept = {each.path for each in taken}
+            self._ignored_names += [_shown(each.path) for each in found if each.path not in kept]
+            del self._ignored_names[SHOWN:]
 
     def _taken(self, found: Sequence[Found]) -> list[Found]:
         return [each for each in found if self._takes(each)]
@@ -68,7 +78,11 @@ class _Comparison:
             outcome = self._recorder.decide(look, known.get(look.path)) if look.seen in _READ else None
             if look.seen is not Seen.gone and (outcome is None or outcome.record):
                 self._unknown_count += 1
-                self._unknown += [look.path.decode(errors="backslashreplace")][: SHOWN - len(self._unknown)]
+                self._unknown += [_shown(look.path)][: SHOWN - len(self._unknown)]
+
+
+def _shown(path: bytes) -> str:
+    return path.decode(errors="backslashreplace")
 
 
 _READ = (Seen.whole, Seen.broken)

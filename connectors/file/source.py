@@ -8,7 +8,8 @@
     intake.py          the loop that drives them
 
 `config.py`, `pattern.py` and `capture.py` are the words of the rule file; `folder.py` is the root itself,
-`fingerprint.py` what the ledger keeps of a file, `baseline.py` is `initial: ignore`, `outside.py` `audit`.
+`fingerprint.py` what the ledger keeps of a file, `baseline.py` is `initial: ignore`, `outside.py` `audit`,
+`locate.py` `explain`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import BaseModel
 from connectors.file.config import FileConfig
 from connectors.file.folder import Folder
 from connectors.file.intake import Intake
+from connectors.file.locate import locate
 from connectors.file.outside import compare
 from eventflow.event import JSON
 from eventflow.source import Batch, Delivery, Outside, Receipt, SourceContext
@@ -70,6 +72,10 @@ class FileSource:
     async def outside(self) -> Outside:
         """The folder beside the ledger, for `audit`."""
         return await compare(self._name, self._config, await self._open(), self._context)
+
+    async def locate(self, name: str) -> str | None:
+        """Why no event stands for the file `name`, for `explain`."""
+        return await locate(name, self._config, await self._open(), self._context)
 
     async def _open(self) -> Folder:
         return await asyncio.to_thread(Folder, self._name, str(self._path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -57,6 +58,10 @@ def audit(
         print_json(rows)
     elif rows:
         print_table(COLUMNS, cells(rows, COLUMNS))
+        for row in rows:
+            if row["ignored"]:
+                some = _some(row["ignored_names"], row["ignored"])
+                note(f"source '{row['source']}': no pattern takes {some}")
     else:
         note("nothing has been taken in yet")
     for problem in problems:
@@ -97,6 +102,7 @@ def _row(balance: Balance) -> dict[str, Any]:
     fields = asdict(balance)
     return {
         **fields, "missing": balance.missing, "outside": None, "unknown": None, "ignored": None,
+        "ignored_names": [],
         "balanced": balance.missing == 0,
     }  # fmt: skip
 
@@ -125,7 +131,12 @@ async def _compare(pool: Pool, ruleset: RuleSet, rows: list[dict[str, Any]], pro
         row = by_source.get(name)
         if row is not None:
             row.update(outside=found.there, unknown=found.unknown_count, ignored=found.ignored)
+            row["ignored_names"] = list(found.ignored_names)
             row["balanced"] = row["balanced"] and not found.unknown_count
         if found.unknown_count:
-            some = ", ".join(found.unknown[:3]) + (", ..." if found.unknown_count > 3 else "")
+            some = _some(found.unknown, found.unknown_count)
             problems.append(f"source '{name}': {found.unknown_count} are there and were not taken in: {some}")
+
+
+def _some(names: Sequence[str], count: int) -> str:
+    return ", ".join(names[:3]) + (", ..." if count > 3 else "")

@@ -30,11 +30,11 @@ group = typer.Typer(
     invoke_without_command=True,
     epilog=examples(
         "eventflow dlq                             what is open, newest first",
-        "eventflow dlq show 0199f3a2               one with its bytes; the beginning of the id is enough",
-        "eventflow dlq edit 0199f3a2               mend the bytes in $EDITOR; the original is kept",
-        "eventflow dlq replay 0199f3a2             send it in again",
+        "eventflow dlq show 05387648b861           one with its bytes; the end of its id is enough",
+        "eventflow dlq edit 05387648b861           mend the bytes in $EDITOR; the original is kept",
+        "eventflow dlq replay 05387648b861         send it in again",
         "eventflow dlq replay --all --rule orders-landed",
-        "eventflow dlq discard 0199f3a2 --reason 'sent by mistake'",
+        "eventflow dlq discard 05387648b861 --reason 'sent by mistake'",
     ),
 )
 
@@ -59,7 +59,8 @@ def _state(text: str) -> str:
 
 
 LetterId = Annotated[
-    str, typer.Argument(metavar="ID", help="The letter's id, or the beginning of it.", show_default=False)
+    str,
+    typer.Argument(metavar="ID", help="The letter's id, or the beginning or end of it.", show_default=False),
 ]
 Stage = Annotated[
     str | None, typer.Option("--stage", parser=_stage, metavar="STAGE", help=f"One of {', '.join(STAGES)}.")
@@ -102,7 +103,7 @@ def dlq(
 
 
 @group.command(
-    epilog=examples("eventflow dlq show 0199f3a2", "eventflow dlq show 0199f3a2 --json | jq -r .raw")
+    epilog=examples("eventflow dlq show 05387648b861", "eventflow dlq show 05387648b861 --json | jq -r .raw")
 )
 def show(letter: LetterId, json: Json = False) -> None:
     """Show one dead letter: reason, stage, origin, attempts, and the bytes as text or hexadecimal."""
@@ -129,10 +130,10 @@ def _is_text(raw: bytes) -> bool:
 
 @group.command(
     epilog=examples(
-        "eventflow dlq replay 0199f3a2 0199f3a7",
+        "eventflow dlq replay 05387648b861 5f0c77d1e2a4",
         "eventflow dlq replay --all --stage run --rule orders-landed --dry-run",
         "eventflow dlq replay --all --since 1h     oldest first",
-        "eventflow dlq replay 0199f3a2 --type order.placed",
+        "eventflow dlq replay 05387648b861 --type order.placed",
     )
 )
 def replay(
@@ -236,10 +237,10 @@ def _report(done: list[Replayed], refused: list[tuple[UUID, str]], *, as_json: b
 
 @group.command(
     epilog=examples(
-        "eventflow dlq edit 0199f3a2               opens $EDITOR",
-        "eventflow dlq edit 0199f3a2 --set-file mended.json",
-        "jq '.qty = 3' broken.json | eventflow dlq edit 0199f3a2 --set-file -",
-        "eventflow dlq edit 0199f3a2 --undo        back to what arrived",
+        "eventflow dlq edit 05387648b861           opens $EDITOR",
+        "eventflow dlq edit 05387648b861 --set-file mended.json",
+        "jq '.qty = 3' broken.json | eventflow dlq edit 05387648b861 --set-file -",
+        "eventflow dlq edit 05387648b861 --undo        back to what arrived",
     )
 )
 def edit(
@@ -295,7 +296,8 @@ def _in_editor(content: bytes) -> bytes:
 
 @group.command(
     epilog=examples(
-        "eventflow dlq discard 0199f3a2 0199f3a7", "eventflow dlq discard 0199f3a2 --reason 'sent by mistake'"
+        "eventflow dlq discard 05387648b861 5f0c77d1e2a4",
+        "eventflow dlq discard 05387648b861 --reason 'sent by mistake'",
     )
 )
 def discard(

@@ -10,14 +10,12 @@ from eventflow.cli.options import Json, examples
 from eventflow.cli.output import block, cell, line, print_json
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from eventflow.explained import Explained
-    from eventflow.store.pool import Connection, Pool
+    from eventflow.store.pool import Pool
 
 NEAREST: Final = 5
 EXAMPLES = examples(
-    "eventflow explain 0199f3a2                the beginning of its uid is enough",
+    "eventflow explain 05387648b861            the end of its uid is enough, or its beginning",
     "eventflow explain landing/orders/eu.csv   a file: its newest event",
     "eventflow explain evt-42 orders-landed    one rule, every condition",
     "eventflow explain evt-42 --current        as the rules are now, not as they were",
@@ -34,7 +32,7 @@ def explain(
     event: Annotated[
         str,
         typer.Argument(
-            help="A uid or its beginning, an id, SOURCE/ID, or a file's path.", show_default=False
+            help="A uid or its beginning or end, an id, SOURCE/ID, or a file's path.", show_default=False
         ),
     ],
     rule: Annotated[
@@ -66,35 +64,18 @@ def explain(
 
 
 async def _explain(pool: Pool, name: str, rule: str | None, *, current: bool, limit: int | None) -> Explained:
+    from eventflow.cli.naming import event_named
     from eventflow.cli.ruleset import revisions, unknown
     from eventflow.explained import explain_stored, matched_revision
 
     known = await revisions(pool)
+    uid = await event_named(pool, name)
     async with pool.acquire() as conn:
-        uid = await _find(conn, name)
         revision = 0 if current else await matched_revision(conn, uid)
     ruleset = await known.get(revision) if revision else known.current
     if rule is not None and rule not in {one.name for one in ruleset.rules}:
         raise unknown("rule", rule, (one.name for one in ruleset.rules), f"revision {ruleset.revision}")
     return await explain_stored(pool, ruleset, uid, only=rule, limit=limit)
-
-
-async def _find(conn: Connection, name: str) -> UUID:
-    """The event's uid. What a sender was answered for a broken record names its dead letter: say so."""
-    from eventflow.errors import UsageError
-    from eventflow.store.dead_letters import find_letter
-    from eventflow.store.views.events import find_event
-
-    try:
-        return await find_event(conn, name)
-    except UsageError as no_event:
-        try:
-            letter = await find_letter(conn, name)
-        except UsageError:
-            raise no_event from None
-        raise UsageError(
-            f"{name!r} is no event but a dead letter; `eventflow dlq show {letter}` says why"
-        ) from None
 
 
 def _print(found: Explained, *, named: bool) -> None:
@@ -104,10 +85,12 @@ def _print(found: Explained, *, named: bool) -> None:
     event = found.event
     line(f"event {event['uid']}: {event['type']} {event['subject'] or event['id']!r} from {event['source']}")
     line(f"taken in {cell(event['ingested'], now)}, {event['class']}; rule set revision {found.revision}")
+    if found.cause:
+        line(f"it is {cause_told(found.cause)}")
     for verdict in found.verdicts:
         line("")
         line(f"{verdict.rule}: {verdict.sentence}")
-        block(_firing(firing) for firing in verdict.firings)
+        block(text for firing in verdict.firings for text in effects(firing))
         if named or not verdict.firings:
             block(list(verdict.explanation.lines())[1:], indent="")
     if not found.verdicts:
@@ -117,8 +100,28 @@ def _print(found: Explained, *, named: bool) -> None:
         line(f"dead letter {letter['id']} ({letter['stage']}, {letter['state']}): {letter['reason']}")
 
 
-def _firing(firing: dict[str, Any]) -> str:
+def effects(firing: dict[str, Any]) -> list[str]:
+    """A line for the run that a firing started, and one for the event that it emitted."""
     again = " by a replay" if firing["replayof"] else ""
-    if firing["run_id"] is None:
-        return f"firing {firing['firing_id']}{again}: {firing['state']}"
-    return f"run {firing['run_id']}{again}: {firing['workflow']} {firing['run_state']}"
+    told: list[str] = []
+    if firing["run_id"] is not None:
+        told.append(f"run {firing['run_id']}{again}: {firing['workflow']} {firing['run_state']}")
+    if firing["emitted_uid"] is not None:
+        told.append(f"event {firing['emitted_uid']}{again}: {firing['emitted_type']} emitted")
+    return told or [f"firing {firing['firing_id']}{again}: {firing['state']}"]
+
+
+def cause_told(cause: dict[str, Any]) -> str:
+    """What made an event, in words that follow `it is`: `emitted by rule 'x' on event ... (web 'e1')`."""
+    event = (
+        f" on event {cause['event_uid']} ({cause['source']} {cause['event']!r})" if cause["event_uid"] else ""
+    )
+    again = f"a replay of {cause['replayof']}" if cause["replayof"] else ""
+    if cause["run_id"]:
+        by = f", started by rule '{cause['rule']}'{event}" if cause["rule"] else ", started by hand"
+        told = f"the end of run {cause['run_id']} of {cause['workflow']}{by}"
+    elif cause["rule"]:
+        told = f"emitted by rule '{cause['rule']}'{event}, firing {cause['firing_id']}"
+    else:
+        return again or "from a firing that is gone"
+    return f"{again}, {told}" if again else told

@@ -217,10 +217,16 @@ def print_fields(fields: Row) -> None:
     now = datetime.now(UTC)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        text = payload_text(value) if isinstance(value, bytes) else cell(value, now)
+        text = _field(value, now)
         if "\n" in text:
             text = "\n" + "\n".join(f"    {line}" for line in text.splitlines())
         sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+
+
+def _field(value: Any, now: datetime) -> str:
+    if isinstance(value, bytes):
+        return payload_text(value)
+    return visible(value, keep="\n\t") if isinstance(value, str) and value else cell(value, now)
 
 
 def line(text: str) -> None:

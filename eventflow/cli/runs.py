@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eventflow.cli.explain import cause_told
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
 from eventflow.cli.output import (
+    block,
     cells,
     line,
     note,
@@ -21,6 +23,7 @@ from eventflow.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     from eventflow.store.pool import Connection, Pool
@@ -34,9 +37,9 @@ group = typer.Typer(
     epilog=examples(
         "eventflow runs                            the last 50, newest first",
         "eventflow runs --state failed --since 1d",
-        "eventflow runs show 0199f3a2              one run with its tasks; the beginning of the id is enough",
-        "eventflow runs logs 0199f3a2 --task load",
-        "eventflow runs retry 0199f3a2             run what failed in it again, keep what succeeded",
+        "eventflow runs show 05387648b861          one run with its tasks; the end of its id is enough",
+        "eventflow runs logs 05387648b861 --task load",
+        "eventflow runs retry 05387648b861         run what failed in it again, keep what succeeded",
     ),
 )
 
@@ -47,7 +50,8 @@ def register(app: typer.Typer) -> None:
 
 
 RunId = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, or the beginning of it.", show_default=False)
+    str,
+    typer.Argument(metavar="RUN", help="The run's id, or the beginning or end of it.", show_default=False),
 ]
 
 
@@ -85,30 +89,82 @@ def runs(
 
 
 @group.command(
-    epilog=examples("eventflow runs show 0199f3a2", "eventflow runs show 0199f3a2 --json | jq .tasks")
+    epilog=examples("eventflow runs show 05387648b861", "eventflow runs show 05387648b861 --json | jq .tasks")
 )
 def show(run: RunId, json: Json = False) -> None:
-    """Show one run: parameters, what triggered it, its tasks with their results and errors."""
-    from eventflow.cli.session import ask
-    from eventflow.store.views import runs as views
+    """Show one run: parameters, what triggered it, its tasks with their results and errors.
 
-    async def read(conn: Connection) -> dict[str, Any]:
-        return await views.run(conn, await views.find_run(conn, run))
+    Tasks that never started are shown as `not started`, or, while the run goes on, as `blocked`.
+    """
+    from eventflow.cli.session import ask_pool
 
-    found = ask(read)
-    found["params"] = json_text.loads(found["params"])
-    for task in found["tasks"]:
-        task["result"] = None if task["result"] is None else json_text.loads(task["result"])
+    found = ask_pool(lambda pool: _read(pool, run))
     if json:
         print_json(found)
         return
-    print_fields({name: value for name, value in found.items() if name != "tasks" and value is not None})
+    beside = ("tasks", "cause")
+    print_fields({name: value for name, value in found.items() if name not in beside and value is not None})
+    if found["cause"]:
+        line(f"its event is {cause_told(found['cause'])}")
     line("")
-    print_table(TASK_COLUMNS, cells(found["tasks"], TASK_COLUMNS))
+    brief = [{**task, "error": _first_line(task["error"])} for task in found["tasks"]]
+    print_table(TASK_COLUMNS, cells(brief, TASK_COLUMNS))
+    for task in found["tasks"]:
+        if task["error"] and "\n" in task["error"]:
+            line("")
+            line(f"{task['task']}:")
+            block(task["error"].splitlines())
+
+
+def _first_line(error: str | None) -> str | None:
+    return error and error.partition("\n")[0]
+
+
+async def _read(pool: Pool, name: str) -> dict[str, Any]:
+    from eventflow.errors import UsageError
+    from eventflow.store.effects import decode_attributes
+    from eventflow.store.views import causes, events
+    from eventflow.store.views import runs as views
+
+    async with pool.acquire() as conn:
+        found = await views.run(conn, await views.find_run(conn, name))
+        found["cause"] = None
+        if found["event_id"] is not None:
+            event = await events.event(conn, found["event_uid"])
+            attributes = decode_attributes(event["attributes"])
+            found["cause"] = await causes.cause(
+                conn, event["source"], event["type"], event["data"], attributes
+            )
+    found["params"] = json_text.loads(found["params"])
+    for task in found["tasks"]:
+        task["result"] = None if task["result"] is None else json_text.loads(task["result"])
+    try:
+        names = await _tasks(pool, found)
+    except UsageError:  # the rule set that it is pinned to is gone, or needs a connector that is not here
+        return found
+    begun = {task["task"] for task in found["tasks"]}
+    state = "blocked" if found["ended"] is None else "not started"
+    found["tasks"] += [_not_begun(task, state) for task in names if task not in begun]
+    return found
+
+
+async def _tasks(pool: Pool, found: dict[str, Any]) -> list[str]:
+    """The names of the tasks of the workflow that a run is pinned to. Raises `UsageError`."""
+    from eventflow.cli.ruleset import revisions
+
+    known = await revisions(pool)
+    return list((await known.workflow(found["revision"], found["workflow"])).tasks)
+
+
+def _not_begun(task: str, state: str) -> dict[str, Any]:
+    nothing = ("started", "ended", "duration", "worker", "result", "error")
+    return {"task": task, "state": state, "attempt": 0, "crashes": 0, **dict.fromkeys(nothing)}
 
 
 @group.command(
-    epilog=examples("eventflow runs logs 0199f3a2", "eventflow runs logs 0199f3a2 --task load --since 5m")
+    epilog=examples(
+        "eventflow runs logs 05387648b861", "eventflow runs logs 05387648b861 --task load --since 5m"
+    )
 )
 def logs(
     run: RunId,
@@ -119,14 +175,13 @@ def logs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print what the tasks of a run wrote, oldest first; control characters are shown, not obeyed."""
-    from eventflow.cli.session import ask
-    from eventflow.store.views import runs as views
+    """Print what the tasks of a run wrote, oldest first, each followed by its error where it failed.
 
-    async def read(conn: Connection) -> list[dict[str, Any]]:
-        return await views.logs(conn, await views.find_run(conn, run), task=task, since=since)
+    Control characters are shown, not obeyed. Lines of an error begin with `TASK !`.
+    """
+    from eventflow.cli.session import ask_pool
 
-    chunks = ask(read)
+    chunks = ask_pool(lambda pool: _logs(pool, run, task, since))
     if json:
         print_json(chunks[-limit:] if limit else chunks)
         return
@@ -136,20 +191,41 @@ def logs(
     sys.stdout.writelines(f"{text}\n" for text in (lines[-limit:] if limit else lines))
 
 
+async def _logs(pool: Pool, name: str, task: str | None, since: datetime | None) -> list[dict[str, Any]]:
+    """Chunks of `kind` log, and the last error of each task of `kind` error behind them."""
+    from eventflow.cli.ruleset import unknown
+    from eventflow.store.views import runs as views
+
+    async with pool.acquire() as conn:
+        run_id = await views.find_run(conn, name)
+        found = await views.run(conn, run_id)
+        chunks = await views.logs(conn, run_id, task=task, since=since)
+        errors = await views.task_errors(conn, run_id, task=task, since=since)
+    if task is not None and task not in {one["task"] for one in found["tasks"]}:
+        known = await _tasks(pool, found)
+        if task not in known:
+            raise unknown("task", task, known, f"workflow '{found['workflow']}'")
+    return [{**chunk, "kind": "log"} for chunk in chunks] + [
+        {"task": one["task"], "attempt": one["attempt"], "chunk": None, "at": one["at"],
+         "content": one["error"].encode(), "kind": "error"} for one in errors
+    ]  # fmt: skip
+
+
 def _log_lines(chunks: list[dict[str, Any]]) -> list[str]:
     """Whole lines, each with its task; the chunks of one attempt are joined, for lines may span them."""
-    text: dict[tuple[str, int], bytes] = {}
+    text: dict[tuple[str, int], dict[str, bytes]] = {}
     for chunk in chunks:
-        key = (chunk["task"], chunk["attempt"])
-        text[key] = text.get(key, b"") + chunk["content"]
+        of_attempt = text.setdefault((chunk["task"], chunk["attempt"]), {"log": b"", "error": b""})
+        of_attempt[chunk["kind"]] += chunk["content"]
     return [
-        f"{task}{'' if attempt == 1 else f' #{attempt}'} | {printed}"
+        f"{task}{'' if attempt == 1 else f' #{attempt}'} {mark} {printed}"
         for (task, attempt), content in text.items()
-        for printed in payload_text(content).splitlines()
+        for mark, kind in (("|", "log"), ("!", "error"))
+        for printed in payload_text(content[kind]).splitlines()
     ]
 
 
-@group.command(epilog=examples("eventflow runs cancel 0199f3a2"))
+@group.command(epilog=examples("eventflow runs cancel 05387648b861"))
 def cancel(run: RunId) -> None:
     """Cancel a running run. Tasks in mid-attempt are told to stop; their results no longer count."""
     from eventflow.cli.session import ask_pool
@@ -172,7 +248,7 @@ async def _cancel(pool: Pool, name: str) -> tuple[UUID, bool]:
         return run_id, await store.cancel_run(conn, run_id, ruleset.wants)
 
 
-@group.command(epilog=examples("eventflow runs retry 0199f3a2"))
+@group.command(epilog=examples("eventflow runs retry 05387648b861"))
 def retry(run: RunId) -> None:
     """Run the failed and cancelled tasks of an ended run again, on the version it is pinned to.
 

@@ -476,7 +476,27 @@ async def test_audit_counts_what_is_there_and_what_is_not_taken_in(landing: Land
         await reading.take(1)
     os.utime(touched)
     landing.put("b.csv")
-    assert await landing.source(**words).outside() == Outside(2, 1, ["b.csv"], 1)
+    assert await landing.source(**words).outside() == Outside(2, 1, ["b.csv"], 1, ("ignored.txt",))
+
+
+async def test_a_file_is_located_by_any_of_its_names(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"pattern": "{n:int}.csv"}
+    landing.put("1.csv")
+    async with landing.read(**words) as reading:
+        await reading.take(1)
+    landing.put("2.csv")
+    landing.put("x.csv")
+    source = landing.source(**words)
+    monkeypatch.chdir(landing.root)
+    for name in ("x.csv", "landing/x.csv", "./x.csv", str(landing.root / "x.csv")):
+        told = await source.locate(name)
+        assert told
+        assert "its pattern '{n:int}.csv' does not take 'x.csv'; a capture" in told
+    assert "'2.csv' is not taken in yet" in (await source.locate("2.csv") or "")
+    assert "'1.csv' is known and has no event" in (await source.locate("1.csv") or "")
+    assert [await source.locate(name) for name in ("3.csv", "../aside", "landing", "", "a\0b")] == [None] * 5
 
 
 @pytest.fixture(autouse=True)

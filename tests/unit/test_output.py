@@ -163,3 +163,10 @@ def test_an_empty_list_says_so_beside_the_pipe(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "no runs\n")
     output.print_rows([], COLUMNS, as_json=True, empty="no runs")
     assert capsys.readouterr().out == "[]\n"
+
+
+def test_a_text_of_several_lines_stands_below_its_word(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_fields({"error": "KeyError: 'x'\n  File \x1b[2J, line 3", "state": "failed"})
+    assert capsys.readouterr().out == (
+        "error  \n    KeyError: 'x'\n      File \\x1b[2J, line 3\nstate  failed\n"
+    )

@@ -117,3 +117,22 @@ def test_an_error_is_described_whatever_it_says() -> None:
     assert describe_error(TaskError("\0")) == "\\0"
     assert len(describe_error(ValueError("x" * 100_000))) < 5_000
     assert describe_error(Mute()) == "Mute: (its message cannot be made: RuntimeError)"
+
+
+def test_an_error_keeps_what_it_was_raised_from() -> None:
+    def load() -> None:
+        try:
+            int("x")
+        except ValueError as error:
+            raise RuntimeError("cannot load") from error
+
+    with pytest.raises(RuntimeError) as raised:
+        load()
+    first, *others = describe_error(raised.value).split("\ncaused by ")
+    assert first.startswith("RuntimeError: cannot load\n  File ")
+    assert [other.partition("\n")[0] for other in others] == [
+        "ValueError: invalid literal for int() with base 10: 'x'"
+    ]
+    hidden = RuntimeError("alone")
+    hidden.__context__, hidden.__suppress_context__ = ValueError("no word of this"), True
+    assert describe_error(hidden) == "RuntimeError: alone"

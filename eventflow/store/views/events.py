@@ -179,7 +179,7 @@ async def find_event(conn: Connection, name: str) -> UUID:
 
     That is its uid, a beginning or end that only it has, its id, `SOURCE/ID`, or a file's path: then its
     newest event.
-    Raises `UsageError` where there is none, or several.
+    Raises `UnknownName` where there is none, `UsageError` for several.
     """
     name = name.replace("\x00", "")
     low, high, ending = ids.span(name)
@@ -193,7 +193,7 @@ async def find_event(conn: Connection, name: str) -> UUID:
         raise UsageError(f"{name!r} stands for more than one event: {some}{more}; give the uid of one")
     of_file = await conn.fetchval(FIND_FILE, [item_key(end) for end in _ends(name)])
     if of_file is None:
-        raise UsageError(
+        raise ids.UnknownName(
             f"no event {name!r}: give a uid, the beginning or end of one, an id, or a file's path; "
             "`eventflow events` lists them"
         )
@@ -232,20 +232,6 @@ async def event(conn: Connection, uid: UUID) -> dict[str, Any]:
     if not found:
         raise UsageError(f"event {uid} is not in this database (any more)")
     return found[0]
-
-
-SET_OFF: Final[LiteralString] = """
-SELECT f.rule, f.id AS firing_id, f.state, f.revision, f.run_id, r.workflow, r.state AS run_state, f.replayof
-FROM firing AS f
-LEFT JOIN run AS r ON r.id = f.run_id
-WHERE f.event_uid = $1
-ORDER BY f.at, f.rule
-"""
-
-
-async def set_off(conn: Connection, uid: UUID) -> View:
-    """The firings of one event and their runs, oldest first."""
-    return await select(conn, SET_OFF, uid)
 
 
 LETTERS_OF: Final[LiteralString] = """

@@ -24,6 +24,10 @@ The pattern is for ids without their dashes, and None where the name is a whole 
 """
 
 
+class UnknownName(UsageError):
+    """Nothing has this name."""
+
+
 def span(name: str) -> Span:
     """What ids begin or end with `name`; without four hexadecimal digits, none but the zero one."""
     digits = name.replace("-", "").lower()
@@ -38,7 +42,7 @@ def only(found: Sequence[Row], name: str, *, what: str, listing: str) -> UUID:
     if len(found) == 1:
         return found[0]["id"]
     if not found:
-        raise UsageError(
+        raise UnknownName(
             f"no {what} {name!r}: give its id, or the beginning or end of it; `{listing}` lists them"
         )
     some = ", ".join(str(row["id"]) for row in found[:SHOWN])

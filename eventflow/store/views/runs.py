@@ -14,7 +14,7 @@ from eventflow.store.views.events import View, select
 RUNS: Final[LiteralString] = """
 SELECT r.id AS run_id, r.workflow, r.rule, r.state, r.created, r.ended,
        coalesce(r.ended, now()) - r.created AS duration,
-       e.source, coalesce(e.subject, e.id) AS event, r.event_uid, r.revision, r.error
+       e.source, e.id AS event, e.subject, r.event_uid, r.revision, r.error
 FROM (
     SELECT * FROM run
     WHERE ($1::timestamptz IS NULL OR created >= $1)
@@ -38,7 +38,7 @@ async def runs(
     rule: str | None = None,
     limit: int | None = None,
 ) -> View:
-    """Runs, newest first; `event` is the subject (for a file its path) or id of what triggered them."""
+    """Runs, newest first; `event` is the id of what triggered them."""
     return await select(conn, RUNS, since, state, workflow, rule, limit)
 
 
@@ -113,6 +113,22 @@ async def logs(
 ) -> View:
     """What the tasks of a run wrote, oldest first, in the chunks that it was stored in."""
     return await select(conn, LOGS, run_id, task, since)
+
+
+TASK_ERRORS: Final[LiteralString] = """
+SELECT task, attempt, ended AS at, error
+FROM task_run
+WHERE run_id = $1 AND error IS NOT NULL AND ($2::text IS NULL OR task = $2)
+  AND ($3::timestamptz IS NULL OR coalesce(ended, now()) >= $3)
+ORDER BY ended, task
+"""
+
+
+async def task_errors(
+    conn: Connection, run_id: UUID, *, task: str | None = None, since: datetime | None = None
+) -> View:
+    """How the last attempts of a run's tasks failed, those that did, oldest first."""
+    return await select(conn, TASK_ERRORS, run_id, task, since)
 
 
 NODES_ALIVE: Final[LiteralString] = "SELECT count(*) FROM node WHERE lease_until > now()"

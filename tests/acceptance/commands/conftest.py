@@ -36,6 +36,8 @@ workflows:
     params: {path: string}
     tasks:
       copy: {shell: ["sh", "-c", "echo copying ${params.path}; ! grep -q bad ${params.path}"]}
+  steps:
+    tasks: {first: {shell: ["false"]}, second: {shell: ["true"], after: first}}
   sleep:
     params: {seconds: int}
     tasks: {wait: {shell: ["sleep", "${string(params.seconds)}"]}}

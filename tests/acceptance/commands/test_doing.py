@@ -68,9 +68,9 @@ def test_a_mended_run_is_retried(ended: list[Any], at_work: World, eventflow: Co
     at_work.land("orders_uk.csv", "bad\n")
     runs = until(
         lambda: eventflow("runs", "--state", "failed", "--json").json,
-        lambda runs: any(run["event"] == "orders_uk.csv" for run in runs),
+        lambda runs: any(run["subject"] == "orders_uk.csv" for run in runs),
     )
-    (run,) = [run for run in runs if run["event"] == "orders_uk.csv"]
+    (run,) = [run for run in runs if run["subject"] == "orders_uk.csv"]
     at_work.land("orders_uk.csv", "good\n")
     assert eventflow("runs", "retry", run["run_id"]).code == 0
     until(

@@ -38,8 +38,8 @@ def test_lists_are_one_array_of_objects(
 
 def test_runs_tell_which_file_failed_and_why(ended: list[dict[str, Any]], eventflow: Command) -> None:
     by_file = {run["event"]: run for run in ended}
-    assert by_file["orders_eu.csv"]["state"] == "succeeded"
-    failed = by_file["orders_us.csv"]
+    assert by_file["orders_eu.csv#1"]["state"] == "succeeded"
+    failed = by_file["orders_us.csv#1"]
     assert failed["state"] == "failed"
     assert "task 'copy' failed" in failed["error"]
     shown = eventflow("runs", "show", failed["run_id"], "--json").json
@@ -47,7 +47,58 @@ def test_runs_tell_which_file_failed_and_why(ended: list[dict[str, Any]], eventf
     assert shown["params"]["path"].endswith("landing/orders_us.csv")
     assert "copy | copying" in eventflow("runs", "logs", failed["run_id"]).out
     assert failed["run_id"] in eventflow("runs").out
-    assert eventflow("runs", "--state", "succeeded", "--json").json == [by_file["orders_eu.csv"]]
+    assert eventflow("runs", "--state", "succeeded", "--json").json == [by_file["orders_eu.csv#1"]]
+
+
+def test_a_run_is_found_by_the_end_of_its_id(ended: list[dict[str, Any]], eventflow: Command) -> None:
+    run = ended[0]["run_id"]
+    assert eventflow("runs", "show", run[-12:], "--json").json["run_id"] == run
+    assert eventflow("explain", ended[0]["event"]).code == 0
+    instead = eventflow("explain", run)
+    assert (instead.code, f"eventflow runs show {run}" in instead.err) == (2, True)
+
+
+def test_a_task_that_never_started_is_shown_and_a_failed_one_tells_why_in_its_log(
+    ended: list[Any], eventflow: Command
+) -> None:
+    done = eventflow("run", "steps", "--wait", "--json")
+    assert done.code == 1
+    run = eventflow("runs", "-n", "1", "--workflow", "steps", "--json").json[0]["run_id"]
+    shown = eventflow("runs", "show", run, "--json").json
+    assert [(task["task"], task["state"]) for task in shown["tasks"]] == [
+        ("first", "failed"),
+        ("second", "not started"),
+    ]
+    logged = eventflow("runs", "logs", run[-12:])
+    assert logged.err == ""
+    assert logged.out.startswith("first ! ")
+    assert "did you mean 'second'" in eventflow("runs", "logs", run, "--task", "secnd").err
+
+
+def test_an_event_is_shown_with_its_content(ended: list[Any], at_work: World, eventflow: Command) -> None:
+    path = str(at_work.folder / "landing" / "orders_eu.csv")
+    found = eventflow("events", "show", path, "--json").json
+    assert (found["id"], found["type"], found["raw_is"]) == ("orders_eu.csv#1", "file.arrived", "json")
+    assert found["data"]["path"] == path
+    assert (found["cause"], found["dead_letters"]) == (None, [])
+    assert [firing["workflow"] for firing in found["set_off"]] == ["load"]
+    assert f'"path": "{path}"' in eventflow("events", "show", found["uid"][-12:]).out
+    assert "no event 'nothing'" in eventflow("events", "show", "nothing").err
+
+
+def test_explain_of_a_file_that_is_no_event_names_the_source_and_its_pattern(
+    ended: list[Any], at_work: World, eventflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(at_work.folder)
+    for name in ("readme.txt", "landing/readme.txt", str(at_work.folder / "landing" / "readme.txt")):
+        answer = eventflow("explain", name)
+        assert answer.code == 2
+        assert (
+            "source 'landing': its pattern '{dataset}_{region}.csv' does not take 'readme.txt'" in answer.err
+        )
+    assert "source 'landing'" not in eventflow("explain", "flow.yaml").err
+    assert eventflow("audit", "--json").json[0]["ignored_names"] == ["readme.txt"]
+    assert "no pattern takes readme.txt" in eventflow("audit").err
 
 
 def test_explain_says_what_fired_and_what_was_near(
@@ -95,7 +146,7 @@ def test_the_audit_counts_files_that_nobody_asked_for_and_misses_none(
         ("dlq show nothing", "no dead letter 'nothing'"),
         ("dlq --stage lost", "none of decode"),
         ("dlq replay", "--all"),
-        ("dlq replay --all 0199f3a2", "--all"),
+        ("dlq replay --all 05387648b861", "--all"),
         ("explain nothing", "no event 'nothing'"),
         ("explain orders_eu.csv orders-lnded", "did you mean 'orders-landed'"),
         ("run lod -p path=x", "did you mean 'load'"),
