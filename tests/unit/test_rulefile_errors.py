@@ -245,12 +245,12 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
         ),
         (
             "connector: webhook\nverify: none\nid: data.id\ntype: github.push",
-            ["6:11: source 's': type: unknown name 'github' (at 1:1 of the expression); this is CEL, so a text needs "
+            ["6:11: source 's': type: unknown name 'github'; here you may read data, headers, query (at 1:1 of the expression); this is CEL, so a text needs "
              "quotes inside: \"'github.push'\""],
         ),
         (
             "connector: webhook\nverify: none\nid: \"headers['x-id'\"",
-            ["5:9: source 's': id: missing ']' at '<EOF>' (at 1:15 of the expression)"],
+            ["5:9: source 's': id: ']' is missing (at 1:15 of the expression)"],
         ),
     ],
 )  # fmt: skip
@@ -370,7 +370,7 @@ def test_the_source_eventflow_is_built_in() -> None:
         ),
         (
             'shell: ["${event.data.n}"]',
-            ["7:17: workflow 'w', task 't': shell[0]: hole ${event.data.n}: unknown name 'event'"],
+            ["7:17: workflow 'w', task 't': shell[0]: hole ${event.data.n}: unknown name 'event'; here you may read params, tasks, run"],
         ),
     ],
 )  # fmt: skip
