@@ -26,6 +26,7 @@ from eventflow.rulefile.sources import REQUEST_VARIABLES
 from eventflow.secret import secret
 from eventflow.source import Delivery, Known, Predicate, RoutedSource, Source, SourceContext
 from eventflow.store import intake, ownership
+from eventflow.store.failures import is_disconnect
 from eventflow.store.ownership import Claim
 from eventflow.store.pool import Pool
 from eventflow.store.signals import Signals
@@ -291,9 +292,12 @@ class Sources:
             reading.failed()
             bound.warning("source_unavailable", reason=message)
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
             reading.failed()
-            bound.exception("source_failed")
+            if is_disconnect(error):  # while it asked what is known; batches mend that by themselves
+                bound.warning("connection_lost", error=repr(error))
+            else:
+                message = f"{type(error).__name__}: {error}"
+                bound.exception("source_failed")
         finally:
             await asyncio.shield(self._release(claim, state, message))
 
