@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,14 +41,14 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
     A source partition a line, and why it waits or has stopped.
 
     States: running, waiting (nobody can read it now; tried again by itself), paused, stopped (waits for a
-    person). Partition 'outbox' holds eventflow's own events and what is replayed.
+    person), removed (not in the current rule set any more). The owner is a node's host and process; what is
+    pushed every node serves. Partition 'outbox' holds eventflow's own events and what is replayed.
     """
     if ctx.invoked_subcommand is not None:
         return
-    from eventflow.cli.session import ask
-    from eventflow.store.views import events as views
+    from eventflow.cli.session import ask_pool
 
-    rows = ask(lambda conn: views.sources(conn, since=since, limit=row_limit(limit, json)))
+    rows = ask_pool(lambda pool: _rows(pool, since, row_limit(limit, json)))
     print_rows(
         rows, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?"
     )
@@ -55,6 +56,25 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
         for row in rows:
             if row["message"]:
                 note(f"{row['source']} {row['partition']}".rstrip() + f": {row['state']}: {row['message']}")
+
+
+async def _rows(pool: Pool, since: datetime | None, limit: int | None) -> list[dict[str, Any]]:
+    """What the database knows, beside what the current rule set says."""
+    from eventflow.cli.ruleset import current
+    from eventflow.errors import UsageError
+    from eventflow.event import EVENTFLOW_SOURCE
+    from eventflow.store.views import events as views
+
+    async with pool.acquire() as conn:
+        rows = await views.sources(conn, since=since, limit=limit)
+    try:
+        configured = {EVENTFLOW_SOURCE, *(await current(pool)).sources}
+    except UsageError:  # no rule set yet, or one that this machine cannot load
+        return rows
+    for row in rows:
+        if row["source"] not in configured:
+            row.update(state="removed", owner=None, message=None)
+    return rows
 
 
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A source's name.", show_default=False)]

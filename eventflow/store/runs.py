@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -85,6 +85,14 @@ async def cancel_run(conn: Connection, run_id: UUID, wanted: Callable[[str], boo
         await conn.execute(CANCEL_TASKS, run_id)
         await run_ends.end(conn, {run_id: RunState.cancelled}, wanted)
     return True
+
+
+ENDED: Final = "SELECT id FROM run WHERE id = ANY($1::uuid[]) AND state <> 'running'"
+
+
+async def ended(conn: Connection, run_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these runs that have ended; asks nothing where there is none."""
+    return {row["id"] for row in await conn.fetch(ENDED, list(run_ids))} if run_ids else set()
 
 
 REOPEN_RUN: Final = "UPDATE run SET state = 'running', ended = NULL, error = NULL WHERE id = $1"

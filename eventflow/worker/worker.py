@@ -22,7 +22,7 @@ import structlog
 
 from eventflow.expression import EvaluationError
 from eventflow.forever import forever
-from eventflow.store import task_runs
+from eventflow.store import runs, task_runs
 from eventflow.store.finish import Definitions, Wanted
 from eventflow.store.outcomes import Outcome, crashed, failed, handed_back, succeeded
 from eventflow.store.plans import queue_session
@@ -262,18 +262,23 @@ class Worker:
         if mine:
             async with queue_session(self._pool) as conn:
                 lost = await task_runs.heartbeat(conn, mine, self._node, self._lease)
+                ended = await runs.ended(conn, {claimed.run_id for claimed in lost})
             for claimed in lost:
-                self._lose(claimed)
+                self._lose(claimed, run_ended=claimed.run_id in ended)
         await asyncio.sleep(self._lease.total_seconds() / 3)
 
-    def _lose(self, claimed: Claimed) -> None:
+    def _lose(self, claimed: Claimed, *, run_ended: bool) -> None:
         attempt = self._held.get(claimed.key)
         if attempt is None or attempt.claimed is not claimed:
             return  # it has ended meanwhile
         del self._held[claimed.key]
         self._freed.set()
-        log.warning("lease_lost", run_id=str(claimed.run_id), task=claimed.task, attempt=claimed.attempt)
-        self._stop(attempt, "its lease was lost, or its run was cancelled")
+        told = {"run_id": str(claimed.run_id), "task": claimed.task, "attempt": claimed.attempt}
+        if run_ended:
+            log.info("run_cancelled", **told)
+        else:
+            log.warning("lease_lost", **told)
+        self._stop(attempt, "its run was cancelled" if run_ended else "its lease was lost")
 
     async def _keep_logs(self) -> None:
         while True:

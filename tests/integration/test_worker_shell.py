@@ -106,12 +106,15 @@ async def test_what_a_command_leaves_behind_ends_with_it(stage: Stage, tmp_path:
 async def test_a_cancelled_run_ends_its_command_with_the_next_heartbeat(stage: Stage, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     stage.workflow(task("task", ["sh", "-c", f"echo $$ > {file}; exec sleep 1000"]))
-    async with stage.worker(lease=1):
-        run = await stage.start()
-        pid = await pid_in(file)
-        async with stage.pool.acquire() as conn:
-            assert await runs.cancel_run(conn, run, stage.wanted.__contains__)
-        await until_dead(pid)
+    with capture_logs() as logged:
+        async with stage.worker(lease=1):
+            run = await stage.start()
+            pid = await pid_in(file)
+            async with stage.pool.acquire() as conn:
+                assert await runs.cancel_run(conn, run, stage.wanted.__contains__)
+            await until_dead(pid)
+    (told,) = [line for line in logged if line["event"] in ("run_cancelled", "lease_lost")]
+    assert (told["event"], told["log_level"], told["run_id"]) == ("run_cancelled", "info", str(run))
 
 
 async def test_a_killed_serving_process_takes_its_commands_and_functions_with_it(

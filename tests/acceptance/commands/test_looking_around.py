@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -73,6 +74,13 @@ def test_a_task_that_never_started_is_shown_and_a_failed_one_tells_why_in_its_lo
     assert logged.err == ""
     assert logged.out.startswith("first ! ")
     assert "did you mean 'second'" in eventflow("runs", "logs", run, "--task", "secnd").err
+
+
+def test_sources_name_the_node_that_serves_them(ended: list[Any], eventflow: Command) -> None:
+    rows = {row["source"]: row for row in eventflow("sources", "--json").json}
+    assert {rows[name]["state"] for name in ("landing", "web")} == {"running"}
+    assert rows["landing"]["owner"] == rows["web"]["owner"]
+    assert re.fullmatch(r".+:\d+", rows["web"]["owner"])
 
 
 def test_an_event_is_shown_with_its_content(ended: list[Any], at_work: World, eventflow: Command) -> None:

@@ -11,7 +11,7 @@ from eventflow.event import Event, encode_json, new_uid
 from eventflow.explained import explain_stored, matched_revision
 from eventflow.ingest import Work
 from eventflow.source import Batch, Mark
-from eventflow.store import ownership, pauses
+from eventflow.store import nodes, ownership, pauses
 from eventflow.store.intake import item_key
 from eventflow.store.pool import Pool
 from eventflow.store.views import events as views
@@ -162,6 +162,20 @@ async def test_an_ordered_source_stands_with_owner_and_position(flow: Flow) -> N
         '{"line":1}',
         1,
     )
+
+
+async def test_what_every_node_serves_waits_while_there_is_none(flow: Flow) -> None:
+    await flow.push(event(1))
+    async with flow.pool.acquire() as conn:
+        await ownership.report(conn, "web", "", "running", None)
+        (row,) = await views.sources(conn)
+        assert (row["state"], row["owner"]) == ("waiting", None)
+        assert row["message"].startswith("no node serves it")
+        for name in ("b:2", "a:1"):
+            await nodes.beat(conn, new_uid(), name, LEASE)
+        await nodes.beat(conn, new_uid(), "dead:3", timedelta(0))
+        (row,) = await views.sources(conn)
+    assert (row["state"], row["owner"], row["message"]) == ("running", "a:1, b:2", None)
 
 
 async def test_a_pause_takes_the_partition_from_its_owner_until_it_is_resumed(pool: Pool) -> None:
