@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from structlog.testing import capture_logs
+
 from eventflow.store import runs
 from tests.integration.conftest import DEADLINE, task
 
