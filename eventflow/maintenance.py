@@ -14,7 +14,7 @@ import structlog
 
 from eventflow.store import nodes, retention
 from eventflow.store.partitions import DAYS_AHEAD, ensure_event_partitions
-from eventflow.store.pool import Connection, Pool
+from eventflow.store.pool import Connection, Pool, unhurried
 
 log = structlog.get_logger()
 
@@ -40,7 +40,8 @@ class Maintenance:
                 await nodes.forget_dead(conn, self._lease / LOOKS_PER_LEASE)
                 if time.monotonic() >= self._next_slow:
                     self._next_slow = time.monotonic() + TRY_AGAIN
-                    await self._slow(conn)
+                    with unhurried(conn):
+                        await self._slow(conn)
                     self._next_slow = time.monotonic() + HOURLY
             await asyncio.sleep(self._lease.total_seconds() / LOOKS_PER_LEASE)
 

@@ -37,7 +37,7 @@ from eventflow.sources import Sources
 from eventflow.store import nodes, ownership, rulesets
 from eventflow.store.failures import is_disconnect
 from eventflow.store.migrate import migrate
-from eventflow.store.pool import Pool, check_server, connect, connect_once
+from eventflow.store.pool import LEAST_PATIENCE, Pool, check_server, connect, connect_once
 from eventflow.store.rescue import Rescuer
 from eventflow.store.signals import Signal, Signals
 from eventflow.worker.worker import Worker
@@ -211,7 +211,8 @@ class Service:
             log.warning("leave_failed", error=repr(error))
 
     async def _listen(self) -> None:
-        conn = await connect_once(self._url, node=self._node)
+        patience = max(self._settings.lease, LEAST_PATIENCE)
+        conn = await connect_once(self._url, node=self._node, patience=patience)
         try:
             await self._signals.run(conn)
         finally:
@@ -323,7 +324,13 @@ async def serve(settings: Settings, path: Path | None, *, take_over: bool) -> No
     node = new_uid()
     async with postgres(settings) as (url, embedded):
         await prepare(url, settings)
-        pool = await connect(url, node=node, size=30, idle_in_transaction=settings.lease * 2 / 3)
+        pool = await connect(
+            url,
+            node=node,
+            size=30,
+            idle_in_transaction=settings.lease * 2 / 3,
+            patience=max(settings.lease, LEAST_PATIENCE),
+        )
         try:
             if path is not None:
                 applied = await apply_folder(pool, path, take_over=take_over)

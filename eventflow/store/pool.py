@@ -6,9 +6,20 @@ of the code can be checked strictly and does not name the driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, LiteralString, Protocol
 from uuid import UUID
 
@@ -23,10 +34,17 @@ DEFAULT_IDLE_IN_TRANSACTION: Final = timedelta(seconds=20)
 CONNECT_SECONDS: Final = 10.0
 """How long a server may take to let a session in; asyncpg's own patience is a minute."""
 
+LEAST_PATIENCE: Final = timedelta(seconds=10)
+"""A node waits for a statement as long as its lease, but not less than this."""
+
+_SLOW_SECONDS: Final = 600.0
+_COPY_FACTOR: Final = 4
+
 _driver: Any = asyncpg
 
 DISCONNECTED: Final[tuple[type[Exception], ...]] = (
-    OSError,  # refused, reset, no such socket; TimeoutError is one too
+    ConnectionError,  # refused, reset, no such socket or host, see `_open`; not what a local disk raises
+    TimeoutError,  # no session in time, or no answer to a statement
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,  # the server had said goodbye, and the driver has not yet noticed the end
     asyncpg.PostgresConnectionError,
@@ -104,6 +122,7 @@ class Connection(Protocol):
     ) -> None: ...
     def add_termination_listener(self, callback: Callable[[Connection], Any]) -> None: ...
     def get_server_pid(self) -> int: ...
+    def set_patience(self, seconds: float | None) -> float | None: ...
     def is_closed(self) -> bool: ...
     async def close(self, *, timeout: float | None = None) -> None: ...
     def terminate(self) -> None: ...
@@ -139,6 +158,95 @@ def _session_settings(node: UUID | None, idle_in_transaction: timedelta) -> Mapp
     }
 
 
+class _Session(_driver.Connection):
+    """A session whose statements are answered in time, or end with it.
+
+    A network that swallows packets, or a proxy in it, tells nobody: without a bound a statement waits for
+    ever, and so does its cancellation. What times out counts as a disconnect: its outcome is unknown.
+    """
+
+    _patience: float | None = None
+
+    def set_patience(self, seconds: float | None) -> float | None:
+        """How long statements may take from now on, None for ever; the patience before."""
+        before, self._patience = self._patience, seconds
+        return before
+
+    @asynccontextmanager
+    async def _in_time(self, seconds: float | None) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(seconds or self._patience):
+                yield
+        except TimeoutError:
+            self.terminate()
+            raise
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        async with self._in_time(timeout):
+            return await _driver.Connection.execute(self, query, *args)
+
+    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> Any:
+        async with self._in_time(timeout):
+            return await _driver.Connection.executemany(self, command, args)
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._in_time(timeout):
+            return await _driver.Connection.fetch(self, query, *args, **more)
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._in_time(timeout):
+            return await _driver.Connection.fetchrow(self, query, *args, **more)
+
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._in_time(timeout):
+            return await _driver.Connection.fetchval(self, query, *args, **more)
+
+    async def copy_records_to_table(
+        self, table_name: str, *, timeout: float | None = None, **more: Any
+    ) -> Any:
+        """A batch may be many megabytes: more patience than for other statements."""
+        async with self._in_time(timeout or (self._patience and _COPY_FACTOR * self._patience)):
+            return await _driver.Connection.copy_records_to_table(self, table_name, **more)
+
+
+class _Sessions(_driver.Pool):
+    """A pool that waits for a session, and for one to come back, as long as for a statement."""
+
+    def __init__(self, *args: Any, patience: float | None, **more: Any) -> None:
+        self._patience = patience
+        _driver.Pool.__init__(self, *args, **more)
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        return _driver.Pool.acquire(self, timeout=timeout or self._patience)
+
+
+async def _open(*args: Any, patience: float | None, **more: Any) -> Any:
+    """A session. Whatever the system says where it cannot be had is a `ConnectionError`."""
+    try:
+        session = await _driver.connect(*args, **more)
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
+    session.set_patience(patience)
+    return session
+
+
+def _seconds(patience: timedelta | None) -> float | None:
+    return None if patience is None else patience.total_seconds()
+
+
+@contextmanager
+def unhurried(connection: Connection) -> Generator[None]:
+    """Statements in here may take ten minutes each: for the slow work that nothing waits for."""
+    before = connection.set_patience(_SLOW_SECONDS)
+    try:
+        yield
+    finally:
+        if is_alive(connection):
+            connection.set_patience(before)
+
+
 async def _keep_session(_connection: Connection) -> None:
     """Reset nothing: asyncpg has rolled back before it calls this."""
 
@@ -149,20 +257,31 @@ async def connect(
     node: UUID | None = None,
     size: int = 10,
     idle_in_transaction: timedelta = DEFAULT_IDLE_IN_TRANSACTION,
+    patience: timedelta | None = None,
 ) -> Pool:
     """A pool of at most `size` sessions, one of them open already; the caller closes it.
 
-    `node` becomes part of the application_name; `idle_in_transaction` must be below the lease.
+    `node` becomes part of the application_name; `idle_in_transaction` must be below the lease. A statement
+    that takes longer than `patience` raises `TimeoutError` and ends its session.
     Raises one of `DISCONNECTED` where the server is away.
     """
-    pool: Pool = await _driver.create_pool(
+    seconds = _seconds(patience)
+    sessions: Any = _Sessions(
         url,
+        patience=seconds,
+        connect=partial(_open, patience=seconds),
         min_size=1,
         max_size=size,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
         reset=_keep_session,
+        loop=None,
+        connection_class=_Session,
+        record_class=_driver.Record,
         timeout=CONNECT_SECONDS,
         server_settings=_session_settings(node, idle_in_transaction),
     )
+    pool: Pool = await sessions
     return pool
 
 
@@ -171,10 +290,15 @@ async def connect_once(
     *,
     node: UUID | None = None,
     idle_in_transaction: timedelta = DEFAULT_IDLE_IN_TRANSACTION,
+    patience: timedelta | None = None,
 ) -> Connection:
     """One session outside any pool, for LISTEN and short commands; the caller closes it."""
-    connection: Connection = await _driver.connect(
-        url, timeout=CONNECT_SECONDS, server_settings=_session_settings(node, idle_in_transaction)
+    connection: Connection = await _open(
+        url,
+        patience=_seconds(patience),
+        connection_class=_Session,
+        timeout=CONNECT_SECONDS,
+        server_settings=_session_settings(node, idle_in_transaction),
     )
     return connection
 

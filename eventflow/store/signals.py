@@ -7,6 +7,7 @@ on one global lock and halves their rate. It carries no data and may be lost; sl
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +21,9 @@ class Signal(StrEnum):
     outbox = "outbox"
     ruleset = "ruleset"
 
+
+PROOF_SECONDS: Final = 5.0
+"""How often a connection that has nothing to say proves that it is still there."""
 
 NOTIFY: Final = "SELECT pg_notify('eventflow', t.name || ' ' || $2) FROM unnest($1::text[]) AS t(name)"
 
@@ -56,7 +60,10 @@ class Signals:
         for event in self._events.values():
             event.set()
         while True:
-            await self._to_send.wait()
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROOF_SECONDS):
+                    await self._to_send.wait()
             self._to_send.clear()
             pending, self._pending = self._pending, set()
             await conn.execute(NOTIFY, sorted(pending), self._node)
