@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eventflow.store.audit import Balance
     from eventflow.store.pool import Pool
 
-CLASSES = ("matched", "open", "late", "dead", "unmatched")
+CLASSES = ("matched", "open", "late", "dead", "resolved", "unmatched")
 COLUMNS = ("source", "taken", *CLASSES, "retired", "missing", "outside", "unknown", "ignored", "balanced")
 EXAMPLES = examples(
     "eventflow audit                           is everything that came in still accounted for?",
@@ -40,8 +40,10 @@ def audit(
 ) -> None:
     """Check that nothing was lost.
 
-    For each source, taken = matched + open + late + dead + unmatched + retired: `taken` is counted when
-    an event is taken in, the classes are counted from its rows: a row that has gone shows as missing.
+    For each source, taken = matched + open + late + dead + resolved + unmatched + retired: `taken` is
+    counted when an event is taken in, the classes are counted from its rows: a row that has gone shows as
+    missing. An event is dead while it has an open dead letter; a broken record is resolved once its letter
+    was replayed or discarded.
     Beside them stands what the source's system holds: for a file source the files that its pattern takes
     (outside), those of them not taken in (unknown), and those that no pattern takes (ignored). Exits 1
     where anything does not balance. `--since` shows sources that something came from since then.

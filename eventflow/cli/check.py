@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,7 @@ def check(path: Path, as_json: bool) -> int:
         for problem in examined.problems:
             line(str(problem))
     if examined.errors:
+        sys.stdout.flush()  # in one pipe with stderr the problems stand above their sum
         note(f"{_count(len(examined.errors), 'error')} in {path}")
         return 2
     if examined.ruleset is not None and not as_json:

@@ -42,8 +42,8 @@ def events(
 ) -> None:
     """List what was taken in, newest first, each event with its class; show one with its content.
 
-    Classes: dead (it has a dead letter), matched (it set something off), open (part of a condition that is
-    half met), late, unmatched.
+    Classes: dead (it has an open dead letter), matched (it set something off), open (part of a
+    condition that is half met), late, unmatched.
     """
     if ctx.invoked_subcommand is not None:
         return

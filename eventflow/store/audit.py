@@ -1,10 +1,12 @@
 """The books: everything that was ever taken in is still there, and has exactly one class.
 
-    taken = matched + open + late + dead + unmatched + retired
+    taken = matched + open + late + dead + resolved + unmatched + retired
 
 `taken` is raised in the transaction that writes an event or a broken record, so a row that is lost
 afterwards, in whatever way, leaves a gap that `missing` shows. Classes: dead > matched > open > late >
-unmatched; an event with a dead letter is dead whatever else it did.
+unmatched; an event with an open dead letter is dead whatever else it did. Once each of its letters is
+replayed or discarded it counts as what matching said. A broken record never was matched: it is dead while
+its letter is open, then resolved.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Balance:
     open: int
     late: int
     dead: int
+    resolved: int
     unmatched: int
     retired: int
     duplicates: int
@@ -41,14 +44,14 @@ class Balance:
     @property
     def missing(self) -> int:
         """Rows that are gone (below zero: rows that nothing took in). 0 where the books balance."""
-        rows = self.matched + self.open + self.late + self.dead + self.unmatched
+        rows = self.matched + self.open + self.late + self.dead + self.resolved + self.unmatched
         return self.taken - self.retired - rows
 
 
 # A broken record became a dead letter and never an event: its letter has no event_uid.
 BALANCES: Final[LiteralString] = """
 WITH dead_event AS (
-    SELECT DISTINCT event_uid AS uid FROM dead_letter WHERE event_uid IS NOT NULL
+    SELECT DISTINCT event_uid AS uid FROM dead_letter WHERE event_uid IS NOT NULL AND state = 'open'
 ), event_rows AS (
     SELECT e.source,
            count(*) FILTER (WHERE d.uid IS NULL AND e.class = 'm') AS matched,
@@ -60,7 +63,8 @@ WITH dead_event AS (
     LEFT JOIN dead_event AS d ON d.uid = e.uid
     GROUP BY e.source
 ), broken_rows AS (
-    SELECT source, count(*) AS dead
+    SELECT source, count(*) FILTER (WHERE state = 'open') AS dead,
+           count(*) FILTER (WHERE state <> 'open') AS resolved
     FROM dead_letter
     WHERE stage = 'decode' AND event_uid IS NULL AND source IS NOT NULL
     GROUP BY source
@@ -77,6 +81,7 @@ WITH dead_event AS (
 SELECT source,
        coalesce(c.taken, 0) AS taken, coalesce(e.matched, 0) AS matched, coalesce(e.open, 0) AS open,
        coalesce(e.late, 0) AS late, coalesce(e.dead, 0) + coalesce(b.dead, 0) AS dead,
+       coalesce(b.resolved, 0) AS resolved,
        coalesce(e.unmatched, 0) AS unmatched, coalesce(c.retired, 0) AS retired,
        coalesce(c.duplicates, 0) AS duplicates, l.present, l.removed, c.last_event
 FROM counters AS c

@@ -224,7 +224,7 @@ WHERE id = $1
 
 
 async def discard(conn: Connection, letter_ids: Sequence[UUID], reason: str | None = None) -> int:
-    """Mark open letters as done with; their rows and bytes stay, and so does the class of their events.
+    """Mark open letters as done with; their rows and bytes stay.
 
     All or nothing; how many. Raises `LetterNotOpen`.
     """

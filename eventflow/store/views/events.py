@@ -24,7 +24,8 @@ async def select(conn: Connection, statement: LiteralString, *values: Any) -> Vi
 # end, where an order by `ingested` would sort every event there is.
 EVENTS: Final[LiteralString] = """
 SELECT e.uid, e.ingested, e.source, e.partition, e.type, e.subject, e.id,
-       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid) THEN 'dead'
+       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid AND d.state = 'open')
+            THEN 'dead'
             WHEN e.class = 'm' THEN 'matched'
             WHEN e.class = 'o' THEN 'open'
             WHEN e.class = 'l' THEN 'late'
@@ -220,7 +221,8 @@ def _ends(path: str) -> list[bytes]:
 
 EVENT: Final[LiteralString] = """
 SELECT e.uid, e.ingested, e.source, e.partition, e.id, e.type, e.subject, e.attributes, e.data,
-       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid) THEN 'dead'
+       CASE WHEN EXISTS (SELECT FROM dead_letter AS d WHERE d.event_uid = e.uid AND d.state = 'open')
+            THEN 'dead'
             WHEN e.class = 'm' THEN 'matched'
             WHEN e.class = 'o' THEN 'open'
             WHEN e.class = 'l' THEN 'late'

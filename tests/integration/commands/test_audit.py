@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 
-from eventflow.store import audit
+from eventflow.store import audit, dead_letters
 from eventflow.store.retention import cutoff, expire_runs
+from eventflow.store.views import events
 from tests.integration.commands.conftest import Flow, broken, event
 
 TAKES_ALL = """
@@ -52,6 +54,21 @@ async def test_a_replay_keeps_the_books_balanced(busy: Flow) -> None:
     for row in letters:
         await busy.replay(row["id"])
     await busy.drain()
+    assert await missing(busy) == {}
+    assert await orphaned(busy) == []
+
+
+async def test_who_has_no_open_letter_is_dead_no_more(busy: Flow) -> None:
+    async with busy.pool.acquire() as conn:
+        letters = await conn.fetch("SELECT id, stage FROM dead_letter")
+        await dead_letters.discard(conn, [row["id"] for row in letters if row["stage"] != "match"])
+        (web,) = [one for one in await audit.balances(conn) if one.source == "web"]
+        assert (web.dead, web.resolved, web.matched, web.unmatched) == (1, 1, 2, 2)
+        await dead_letters.discard(conn, [row["id"] for row in letters if row["stage"] == "match"])
+        (web,) = [one for one in await audit.balances(conn) if one.source == "web"]
+        assert (web.dead, web.resolved, web.missing) == (0, 1, 0)
+        by_class = Counter(row["class"] for row in await events.events(conn, source="web"))
+    assert by_class == {"matched": web.matched, "unmatched": web.unmatched}
     assert await missing(busy) == {}
     assert await orphaned(busy) == []
 
