@@ -49,7 +49,9 @@ def _duration(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value
     span = parse_duration(value)
-    if not span:
+    if span == timedelta(0):
+        raise ValueError(f"{value!r} must be longer than nothing")
+    if span is None:
         raise ValueError(
             f"{value!r} is no duration; write a number and a unit, like 500ms, 20s, 5m, 6h or 7d"
         )

@@ -58,7 +58,7 @@ class FileConfig(BaseModel):
     path: str = Field(min_length=1)
     initial: Literal["process", "ignore"]
     pattern: str = "**"
-    settle: Settle = Settle(quiet=timedelta(seconds=2))
+    settle: Settle = Field(default=Settle(quiet=timedelta(seconds=2)), examples=[{"quiet": "2s"}])
     identity: Literal["content", "stat"] = "content"
     removed: bool = Field(default=False, strict=True)
     watch: Literal["auto", "poll"] = "auto"

@@ -18,7 +18,15 @@ _OVERLOAD: Final = re.compile(r"No matching overloads? found : ([^\s(]+)(?:\((.*
 _APPLIED: Final = re.compile(r"found no matching overload for '(.+)' applied to '\((.*)\)'")
 _METHOD: Final = re.compile(r"\.\s*(\w+)\s*\(?$")
 
-_INSTEAD: Final[Mapping[str, str]] = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||"}
+_INSTEAD: Final[Mapping[str, str]] = {
+    "and": "&&",
+    "or": "||",
+    "not": "!",
+    "is": "==",
+    "=": "==",
+    "&": "&&",
+    "|": "||",
+}
 """What other languages write, and what CEL writes."""
 _NAMED: Final[Mapping[str, str]] = {
     "none": "null", "nil": "null", "true": "true", "false": "false",
@@ -75,27 +83,28 @@ def reason(text: str) -> str:
 
 
 def _syntax_error(message: str, row: str, line: int, column: int) -> ExpressionError:
-    """The parser's words about one place, as a sentence."""
-    word = re.compile(r"\w+|\S").search(row, column - 1)
-    shown = word[0] if word else ""
+    """The parser's words about one place, as a sentence, and where what it is about begins."""
     before = re.search(r"(\w+)\s*$", row[: column - 1])
     if before is not None and before[1].lower() == "not":
         return ExpressionError("CEL has no 'not'; write '!'", line, before.start() + 1)
-    if shown.lower() in _INSTEAD:
-        return ExpressionError(f"CEL has no '{shown}' here; write '{_INSTEAD[shown.lower()]}'", line, column)
-    if shown in ("'", '"'):
-        return ExpressionError(f"the text that begins with {shown} has no end", line, column)
     if row[max(column - 2, 0) : column] == "<>":
         return ExpressionError("CEL has no '<>'; write '!='", line, column - 1)
-    if shown == "is":
-        return ExpressionError("CEL has no 'is'; write '=='", line, column)
+    word = re.compile(r"\w+|\S").search(row, column - 1)
+    return ExpressionError(_sentence(message, word[0] if word else ""), line, column)
+
+
+def _sentence(message: str, shown: str) -> str:
+    if shown.lower() in _INSTEAD:
+        return f"CEL has no '{shown}' here; write '{_INSTEAD[shown.lower()]}'"
+    if shown in ("'", '"'):
+        return f"the text that begins with {shown} has no end"
     if missing := re.match(r"missing ('.')", message):
-        return ExpressionError(f"{missing[1]} is missing", line, column)
+        return f"{missing[1]} is missing"
     if "'<EOF>'" in message:
-        return ExpressionError("the expression ends too early", line, column)
+        return "the expression ends too early"
     if re.match(r"(mismatched|extraneous) input|token recognition error|no viable alternative", message):
-        return ExpressionError(f"{shown!r} cannot stand here", line, column)
-    return ExpressionError(message, line, column)
+        return f"{shown!r} cannot stand here"
+    return message
 
 
 def _misfit(function: str, arguments: str | None) -> str:
@@ -106,7 +115,7 @@ def _misfit(function: str, arguments: str | None) -> str:
         return "the condition before `?` is no bool"
     if function in ("_&&_", "_||_", "!_"):
         return f"`{name}` takes true or false"
-    if len(types) == 2 and (function.startswith("_") or function.startswith("@")):
+    if len(types) == 2 and function.startswith(("_", "@")):
         return f"`{name}` between {types[0]} and {types[1]}"
     shown = f"`{name}`" if function.endswith("_") or function.startswith("@") else f"{name}()"
     return f"{shown} of {' and '.join(types)}" if types else shown

@@ -124,26 +124,30 @@ class Block:
         if node is None:
             return None
         value = parse_duration(node.value) if isinstance(node, ScalarNode) else None
-        if not value:
+        if value == timedelta(0):
+            self.error(node, f"'{name}' must be longer than nothing, not {kind(node)}")
+            return None
+        if value is None:
             self.error(
                 node, f"'{name}' must be a duration such as 500ms, 20s, 5m, 6h or 7d, not {kind(node)}"
             )
             return None
         return value
 
-    def block(self, name: str, what: str | None = None) -> Block | None:
-        """A mapping below this word."""
+    def block(self, name: str, what: str | None = None, *, form: str = "") -> Block | None:
+        """A mapping below this word; `form` shows in messages what to write."""
         entry = self.node.entries.get(name)
         if entry is None:
             return None
-        return self.inner(entry, what or f"{self.what}: {name}")
+        return self.inner(entry, what or f"{self.what}: {name}", form)
 
-    def inner(self, entry: Entry, what: str) -> Block | None:
+    def inner(self, entry: Entry, what: str, form: str = "") -> Block | None:
         """The mapping that stands behind an entry of this one."""
         if isinstance(entry.value, MapNode):
             return Block(self.report, what, entry.key, entry.value)
         if not (isinstance(entry.value, ScalarNode) and entry.value.broken):
-            self.report.error(entry.value, f"{what}: must be a mapping, not {kind(entry.value)}")
+            such = f" such as {form}" if form else ""
+            self.report.error(entry.value, f"{what}: must be a mapping{such}, not {kind(entry.value)}")
         return None
 
     def _as_text(self, name: str, node: Node) -> str | None:

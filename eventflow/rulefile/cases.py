@@ -89,8 +89,16 @@ def _read_file(content: bytes, report: Report, names: _Names) -> list[Case]:
     top = Block(report, "test file", root.mark, root)
     top.check_words(CASE_FILE)
     found: list[Case] = []
+    lines: dict[str, int] = {}
     for index, block in enumerate(_blocks(top, "cases", "case {}"), 1):
-        name = block.text("name") or f"case {index}"
+        given = block.text("name")
+        if given in lines:
+            message = f"the case in line {lines[given]} has this name already"
+            named = Block(report, f"case '{shorten(given)}'", block.mark, block.node)
+            named.error(block.node.entries["name"].value, message)
+        elif given is not None:
+            lines[given] = block.mark.line
+        name = given or f"case {index}"
         named = Block(report, f"case '{shorten(name)}'", block.mark, block.node)
         found.append(_case(named, name, names))
     return found
@@ -120,7 +128,7 @@ def _case(block: Block, name: str, names: _Names) -> Case:
         _given(one, index, clock, names) for index, one in enumerate(_blocks(block, "given", "given {}"), 1)
     ]
     expect = [_expectation(one, names) for one in _blocks(block, "expect", "expect {}")]
-    also = block.block("also")
+    also = block.block("also", form="{shuffle: 20}")
     if also is not None:
         also.check_words(VARIATIONS)
     shuffles = also.whole("shuffle", 0, 10_000) if also else None
@@ -156,7 +164,7 @@ def _given(block: Block, index: int, clock: _Clock, names: _Names) -> Given | No
         return Given(clock.read(), None)
     _set_clock(block, clock)
     source = _source(block, names)
-    inner = block.block("event")
+    inner = block.block("event", form="{type: file.arrived, data: {...}}")
     if inner is None or source is None:
         return None
     event = _event(inner, source, f"given-{index}", clock)

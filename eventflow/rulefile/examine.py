@@ -8,7 +8,14 @@ from pathlib import Path
 from eventflow.errors import Problem, RuleSetError
 from eventflow.rulefile.cases import Case, read_cases
 from eventflow.rulefile.connectors import find_connectors
-from eventflow.rulefile.folder import as_given, file_as_given, read_folder, read_tests, set_folder
+from eventflow.rulefile.folder import (
+    RULE_SUFFIXES,
+    as_given,
+    file_as_given,
+    read_folder,
+    read_tests,
+    set_folder,
+)
 from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
 
@@ -32,8 +39,11 @@ def examine(path: Path) -> Examined:
     cases: list[Case] = []
     problems: list[Problem] = []
     try:
-        ruleset = load(read_folder(path), set_folder(path), find_connectors())
+        files = read_folder(path)
+        ruleset = load(files, set_folder(path), find_connectors())
         problems += ruleset.warnings
+        if not any(name.endswith(RULE_SUFFIXES) for name in files):
+            problems.append(Problem(".", 1, 1, "nothing here: no *.yaml", warning=True))
     except RuleSetError as error:
         problems += error.problems
     try:

@@ -24,7 +24,7 @@ def read_inputs(block: Block, variables: Variables) -> dict[str, Template]:
     found: dict[str, Template] = {}
     if "with" not in block:
         return found
-    inner = block.block("with")
+    inner = block.block("with", form="{name: value}")
     for name, entry in inner.entries() if inner else ():
         template = read_template(block, f"with: {name}", entry.value, variables)
         if template is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -48,7 +48,7 @@ def _report(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
         where = locate(block.node, path, on_key=True)
         block.error(where, unknown("word", str(path[-1]), _words_at(model, path[:-1])))
     else:
-        block.error(locate(block.node, path), _in_our_words(block, path, detail))
+        block.error(locate(block.node, path), _in_our_words(block, model, path, detail))
 
 
 def _path_in(block: Block, loc: Path) -> Path:
@@ -66,7 +66,7 @@ def _path_in(block: Block, loc: Path) -> Path:
     return tuple(path)
 
 
-def _in_our_words(block: Block, path: Path, detail: ErrorDetails) -> str:
+def _in_our_words(block: Block, model: type[BaseModel], path: Path, detail: ErrorDetails) -> str:
     dotted = ".".join(str(step) for step in path)
     text = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if not path:
@@ -76,7 +76,18 @@ def _in_our_words(block: Block, path: Path, detail: ErrorDetails) -> str:
     said = _OURS.get(detail["type"]) or f"{text[0].lower()}{text[1:]}".replace("input should be", "must be")
     node = at(block.node, path)
     shown = "" if said.endswith("empty") or node is None else f", not {kind(node)}"
-    return f"'{dotted}' {said}{shown}{_near(detail)}"
+    form = _form(model, path) if said == "must be a mapping" else ""
+    return f"'{dotted}' {said}{form}{shown}{_near(detail)}"
+
+
+def _form(model: type[BaseModel], path: Path) -> str:
+    """` such as {quiet: 2s}`, from the example that the connector's model gives for a word of the top."""
+    field = model.model_fields.get(str(path[0])) if len(path) == 1 else None
+    example = (field.examples or [None])[0] if field else None
+    if not isinstance(example, dict):
+        return ""
+    words = cast(dict[str, Any], example).items()
+    return f" such as {{{', '.join(f'{word}: {value}' for word, value in words)}}}"
 
 
 def _near(detail: ErrorDetails) -> str:

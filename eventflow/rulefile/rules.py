@@ -42,7 +42,6 @@ _LATER_VARIABLES: Final = FIRING_VARIABLES | {
 }
 """What they may read beside `when`: not supported yet, so nothing else should be said of them."""
 
-_PLAIN_TRIGGER = ("from", "match", "where")
 MAX_REENTRY = 1000
 
 
@@ -103,9 +102,6 @@ def _check_when(block: Block) -> None:
         if "match" not in block and "from" not in block and not misspelt:
             block.error(block.mark, "needs 'from' or 'match': what does it fire on?")
         return
-    for word in _PLAIN_TRIGGER:
-        if word in block:
-            block.error(block.node.entries[word].key, f"'{word}' stands inside 'when', not beside it")
     inner = block.block("when")
     for word, entry in inner.entries() if inner else ():
         if word not in WHEN:

@@ -16,7 +16,7 @@ from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
 from eventflow.rulefile.misfits import report_misfits
 from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, shorten
-from eventflow.rulefile.report import unknown
+from eventflow.rulefile.report import nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
 from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
@@ -60,7 +60,11 @@ def read_source(
 
 def _connector(block: Block, connectors: Mapping[str, type[Source]]) -> type[Source] | None:
     if "connector" not in block:
-        block.error(block.mark, "'connector' is missing")
+        misspelt = [word for word in block.node.entries if nearest(word, SOURCE.now)]
+        for word in misspelt:
+            block.error(block.node.entries[word].key, unknown("word", word, SOURCE.now))
+        if not misspelt:
+            block.error(block.mark, "'connector' is missing")
     node, name = block.get("connector"), block.text("connector")
     if node is None or name is None:
         return None

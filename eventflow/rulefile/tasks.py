@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 
 from eventflow.expression import Reference, Template, VarType
 from eventflow.rulefile.block import Block
-from eventflow.rulefile.code import Code
+from eventflow.rulefile.code import Code, Signature
 from eventflow.rulefile.inputs import Variables, named_below, read_inputs, read_template
-from eventflow.rulefile.nodes import ListNode, Mark, Node, ScalarNode, kind, locate
-from eventflow.rulefile.report import Report, unknown
+from eventflow.rulefile.nodes import ListNode, MapNode, Mark, Node, ScalarNode, kind, locate
+from eventflow.rulefile.report import Report, nearest, unknown
 from eventflow.rulefile.words import RETRY, TASK
 from eventflow.workflow.definition import Retry, Task, TaskKind
 
@@ -100,14 +100,37 @@ def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...
     if node is not None:
         reference = block.text("python")
         objection = code.objection(reference) if reference is not None else None
+        if reference is not None and objection is None and (broken := code.broken(reference)) is not None:
+            # Said in the file that it is about, once for all tasks that name it.
+            block.report.of(broken.file).error(Mark(broken.line, broken.column), broken.message)
+            return None
         if objection is not None:
             block.error(node, f"python: {objection}")
         elif reference is not None and (doubt := code.doubt(reference)) is not None:
             block.warn(node, f"python: {doubt}")
+        elif reference is not None and (signature := code.signature(reference)) is not None:
+            _check_keywords(block, signature, reference)
         return None if reference is None or objection is not None else (TaskKind.python, reference)
     node = block.get("shell")
     arguments = None if node is None else _arguments(block, node)
     return None if arguments is None else (TaskKind.shell, arguments)
+
+
+def _check_keywords(block: Block, signature: Signature, reference: str) -> None:
+    """Report what `with` gives and the function does not take, and what it must get and is not given."""
+    inner = block.get("with")
+    if inner is not None and not isinstance(inner, MapNode):
+        return
+    given = inner.entries if inner is not None else {}
+    for word, entry in given.items():
+        if word != "ctx" and word not in signature.names and not signature.open_ended:
+            names = [name for name in signature.names if name != "ctx"]
+            block.error(entry.key, f"with: {unknown(f'parameter of {reference}', word, names)}")
+    meant = {near for word in given if word not in signature.names for near in nearest(word, signature.names)}
+    for name in signature.required:
+        if name != "ctx" and name not in given and name not in meant:
+            at = block.node.entries["with" if inner is not None else "python"].key
+            block.error(at, f"with: parameter '{name}' of {reference} is missing")
 
 
 def _arguments(block: Block, node: Node) -> tuple[Template, ...] | None:
@@ -131,7 +154,7 @@ def _argument(block: Block, index: int, node: Node) -> Template | None:
 
 
 def _retry(block: Block) -> Retry:
-    inner = block.block("retry")
+    inner = block.block("retry", form="{attempts: 3}")
     if inner is None:
         return Retry()
     inner.check_words(RETRY)

@@ -98,6 +98,26 @@ def test_a_wrong_set_exits_2_and_names_every_place(folder: Path) -> None:
     assert "rules/orders.yaml:8:5: " in done.stderr
 
 
+def test_in_one_pipe_the_problems_stand_above_their_sum(folder: Path) -> None:
+    rules = folder / "rules" / "orders.yaml"
+    rules.write_text(GOOD.replace("run: load", "run: laod"))
+    done = subprocess.run(
+        [sys.executable, "-m", "eventflow", "check", "rules"], cwd=folder, text=True, timeout=60, check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "1 error in rules"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_code_that_does_not_parse_is_told_once_in_its_own_file(folder: Path) -> None:
+    (folder / "rules" / "tasks.py").write_text("import x\ndef load(path:\n")
+    second = ', b: {python: "tasks:load", with: {path: x}}}}'
+    (folder / "rules" / "orders.yaml").write_text(GOOD.replace("}}}\nrules", f"}}{second}\nrules"))
+    done = eventflow("check", "rules", folder=folder)
+    assert done.stdout.splitlines() == ["rules/tasks.py:2:9: no Python: '(' was never closed"]
+
+
 def test_a_broken_test_file_is_found_by_both(folder: Path) -> None:
     (folder / "rules" / "orders.test.yaml").write_text(CASES.replace("fire: landed,", "fier: landed,"))
     message = "rules/orders.test.yaml:4:15: case 'a file that lands is loaded', expect 1: unknown word 'fier'"
@@ -150,7 +170,10 @@ def test_a_path_that_is_not_there_is_wrong_use(command: str, tmp_path: Path) -> 
 
 def test_an_empty_folder_is_an_empty_set_without_cases(tmp_path: Path) -> None:
     done = eventflow("check", ".", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "0 rules, 0 workflows, 0 sources: ok\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        ".:1:1: warning: nothing here: no *.yaml\n0 rules, 0 workflows, 0 sources: ok\n",
+    )
     done = eventflow("test", ".", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "no cases: they stand in NAME.test.yaml beside a rule file\n"

@@ -178,6 +178,13 @@ def test_a_loop_is_stopped_in_a_case_as_in_life() -> None:
     assert verdict(ruleset, "{event: {type: x}}", fires).failures == ()
 
 
+def test_two_cases_of_one_name_are_an_error(ruleset: RuleSet) -> None:
+    one = "{name: c, given: [], expect: []}"
+    with pytest.raises(RuleSetError) as caught:
+        read_cases({"r.test.yaml": f"cases: [{one},\n{one}]".encode()}, ruleset)
+    assert str(caught.value) == "r.test.yaml:2:8: case 'c': the case in line 1 has this name already"
+
+
 def test_a_set_without_sources_still_has_cases() -> None:
     ruleset = load({"r.yaml": b"rules: {r: {match: {type: x}, emit: y}}"}, Path("/set"), find_connectors())
     assert verdict(ruleset, "{event: {type: x, meta: {a: 1}, time: '07:00'}}", "{fire: r}, {emit: y}").passed
@@ -203,7 +210,7 @@ def test_a_set_without_sources_still_has_cases() -> None:
         ("{event: {data: 1}}", "", "3:14: case 'c', given 1: event: 'type' is missing"),
         ("{evnt: {type: x}}", "", "3:14: case 'c', given 1: unknown word 'evnt'; did you mean 'event'?"),
         ("{at: '06:00', advance: 1h}", "", "3:14: case 'c', given 1: 'at' does not go with 'advance'"),
-        ("{event: x}", "", "3:21: case 'c', given 1: event: must be a mapping, not the text 'x'"),
+        ("{event: x}", "", "3:21: case 'c', given 1: event: must be a mapping such as {type: file.arrived, data: {...}}, not the text 'x'"),
         (ARRIVED, "{fire: landed, emit: x}", "4:29: case 'c', expect 1: has both 'fire' and 'emit'; write two entries"),
         (ARRIVED, "{fire: landed, data: 1}", "4:29: case 'c', expect 1: 'data' does not go with 'fire'"),
         (ARRIVED, "{open: landed}", "4:15: case 'c', expect 1: 'open' is not supported yet"),

@@ -27,7 +27,7 @@ RESULTS = re.findall(r"^\| `(.*)` \| `(.*)` \| (yes|no) \|$", PAGE, re.MULTILINE
 
 CODE = {
     "retail/tasks.py": b"def profile(path): ...\ndef check(rows): ...\n",
-    "cleaning.py": b"def old_files(): ...\ndef delete(): ...\n",
+    "cleaning.py": b"def old_files(folder, keep): ...\ndef delete(files): ...\n",
 }
 """What the examples call."""
 

@@ -78,7 +78,7 @@ def test_a_source_is_made_once_by_check_to_hear_what_it_objects_to() -> None:
 def test_what_a_source_objects_to_is_an_error_of_the_set() -> None:
     assert said("connector: own, address: a, fails: no good") == "r.yaml:1:11: source 's': no good"
     assert said("connector: own, address: a, filter: data..n") == (
-        "r.yaml:1:51: source 's': filter: no viable alternative at input '..' (at 1:6 of the expression)"
+        "r.yaml:1:51: source 's': filter: '.' cannot stand here (at 1:6 of the expression)"
     )
 
 

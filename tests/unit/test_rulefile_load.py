@@ -190,7 +190,6 @@ TASKS = "workflows: {{w: {{tasks: {{a: {{python: '{}'}}}}}}}}"
         ("tasks:load", {"tasks": b"if True:\n    load = print\n"}, None),
         ("pkg.tasks:load", {"pkg__tasks": b"def load(): ...\n"}, None),
         ("tasks:laod", {"tasks": b"def load(): ...\n"}, "tasks.py defines no 'laod'; did you mean 'load'?"),
-        ("tasks:load", {"tasks": b"def load(:\n"}, "tasks.py:1: "),
         ("of.the.environment:f", {}, None),
     ],
 )  # fmt: skip
