@@ -81,7 +81,7 @@ async def apply_folder(pool: Pool, path: Path, *, take_over: bool) -> rulesets.A
     files = await asyncio.to_thread(read_folder, path)
     folder = set_folder(path)
     ruleset = await asyncio.to_thread(load, files, folder=folder, connectors=find_connectors())
-    origin = f"{socket.gethostname()}:{path}"
+    origin = rulesets.origin_of(path)
     async with pool.acquire() as conn:
         return await rulesets.apply(
             conn, files, folder=folder, origin=origin, code_version=ruleset.code_version, take_over=take_over

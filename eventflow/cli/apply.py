@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,7 @@ def apply(
     for warning in wanted.warnings:
         note(str(as_given(path, warning)))
     if plan:
-        ask_pool(lambda pool: _plan(pool, path, files, wanted))
+        ask_pool(lambda pool: _plan(pool, path, files, wanted, take_over=take_over))
     else:
         ask_pool(lambda pool: _apply(pool, path, take_over=take_over), create=True)
 
@@ -77,28 +78,50 @@ async def _apply(pool: Pool, path: Path, *, take_over: bool) -> None:
         line(f"nothing changed: revision {applied.revision} is this very rule set")
 
 
-async def _plan(pool: Pool, path: Path, files: Mapping[str, bytes], wanted: RuleSet) -> None:
+async def _plan(
+    pool: Pool, path: Path, files: Mapping[str, bytes], wanted: RuleSet, *, take_over: bool
+) -> None:
+    """Say what `_apply` would do, and refuse what it would refuse."""
     from eventflow.store import rulesets
 
+    origin = rulesets.origin_of(await asyncio.to_thread(path.resolve))
     async with pool.acquire() as conn:
-        revision = await rulesets.current_revision(conn)
-        stored = await rulesets.read(conn, revision) if revision else None
-    changes = differences(stored.files if stored else {}, files)
-    if stored is not None and not changes:
-        line(f"nothing would change: revision {revision} is this very rule set")
+        latest = await rulesets.replaceable(conn, origin, take_over=take_over)
+    if latest is None:
+        line(f"{path} would become the first revision")
+    elif (latest["digest"], latest["origin"]) == (rulesets.digest_of(files), origin):
+        line(f"nothing would change: revision {latest['revision']} is this very rule set")
         return
-    line(
-        f"{path} would become revision {revision + 1} or later"
-        + (f", in place of revision {revision} from {stored.origin}" if stored else ", the first one")
-    )
-    block(changes)
+    else:
+        before = f"revision {latest['revision']} from {latest['origin']}"
+        line(f"{path} would become revision {latest['revision'] + 1} or later, in place of {before}")
+    block(await _changes(pool, wanted))
     line(f"{len(wanted.sources)} sources, {len(wanted.workflows)} workflows, {len(wanted.rules)} rules")
 
 
-def differences(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> list[str]:
-    """One line per file that is added (+), removed (-) or changed (~), by name."""
-    return [
-        f"{'+' if name not in old else '-' if name not in new else '~'} {name}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
+async def _changes(pool: Pool, wanted: RuleSet) -> list[str]:
+    from eventflow.cli.ruleset import stored
+    from eventflow.errors import RuleSetError
+
+    try:
+        before = (await stored(pool)).current
+    except RuleSetError as error:
+        return [f"the current set does not load here, so nothing is compared: {error.problems[0]}"]
+    changes = differences(before, wanted)
+    return changes or ["only texts change: comments, places, files without meaning"]
+
+
+def differences(old: RuleSet, new: RuleSet) -> list[str]:
+    """A line per source, workflow and rule that is new (+), removed (-) or changed (~), each kind by name."""
+    kinds: list[tuple[str, Mapping[str, object], Mapping[str, object]]] = [
+        ("source", old.sources, new.sources),
+        ("workflow", old.workflows, new.workflows),
+        ("rule", {rule.name: rule for rule in old.rules}, {rule.name: rule for rule in new.rules}),
     ]
+    changes = [
+        f"{'+' if name not in before else '-' if name not in after else '~'} {kind} {name}"
+        for kind, before, after in kinds
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+    return changes + (["~ the Python code of tasks"] if old.code_version != new.code_version else [])

@@ -306,7 +306,7 @@ def discard(
     ],
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for whoever looks later.")] = None,
 ) -> None:
-    """Mark open letters as done with, all or none of them. Their bytes stay; `audit` calls them dead no more."""
+    """Mark open letters as done with, all or none of them. Their bytes stay; they count as dead no more."""
     from eventflow.cli.session import ask
     from eventflow.store import dead_letters as store
 

@@ -15,10 +15,17 @@ from eventflow.store.pool import Pool
 
 async def revisions(pool: Pool) -> Revisions:
     """The rule sets of this database, the current one read. Raises `UsageError` where there is none."""
+    found = await stored(pool)
+    if found.current.revision == 0:
+        raise UsageError("this database holds no rule set yet; `eventflow apply PATH` brings one in")
+    return found
+
+
+async def stored(pool: Pool) -> Revisions:
+    """The same; where there is none, the empty rule set of revision 0 is current."""
     # Commands execute no task, so the folder where code would be unpacked stays as it is.
     found = Revisions(pool, find_connectors(), load_settings().data / "code")
-    if (await found.refresh()).revision == 0:
-        raise UsageError("this database holds no rule set yet; `eventflow apply PATH` brings one in")
+    await found.refresh()
     return found
 
 

@@ -7,6 +7,7 @@ takes it exclusively, so each committed batch was matched by exactly one revisio
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +16,7 @@ from typing import Final
 
 from eventflow.errors import UsageError
 from eventflow.store.failures import is_lock_timeout
-from eventflow.store.pool import Connection
+from eventflow.store.pool import Connection, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class StoredRuleSet:
     folder: Path
     code_version: str
     files: Mapping[str, bytes]
+
+
+def origin_of(path: Path) -> str:
+    """Where a set comes from: this host and the absolute path it is applied from."""
+    return f"{socket.gethostname()}:{path}"
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:
@@ -59,9 +65,25 @@ async def read(conn: Connection, revision: int) -> StoredRuleSet:
     return StoredRuleSet(revision, row["origin"], Path(row["folder"]), row["code_version"], files)
 
 
+LATEST: Final = "SELECT revision, digest, origin FROM ruleset ORDER BY revision DESC LIMIT 1"
+
+
+async def replaceable(conn: Connection, origin: str, *, take_over: bool) -> Row | None:
+    """Revision, digest and origin of the current set, which one from `origin` may replace; None: no set yet.
+
+    Raises `UsageError` where it was applied from elsewhere and `take_over` is false.
+    """
+    latest = await conn.fetchrow(LATEST)
+    if latest is not None and latest["origin"] != origin and not take_over:
+        raise UsageError(
+            f"this database holds the rule set of {latest['origin']} (revision {latest['revision']}), "
+            f"not of {origin}; apply it from there, or replace it with --take-over"
+        )
+    return latest
+
+
 LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '200ms'"
 LOCK: Final = "SELECT pg_advisory_xact_lock(7310001)"
-LATEST: Final = "SELECT revision, digest, origin FROM ruleset ORDER BY revision DESC LIMIT 1"
 INSERT_SET: Final = """
 INSERT INTO ruleset (digest, origin, folder, code_version) VALUES ($1, $2, $3, $4) RETURNING revision
 """
@@ -113,16 +135,10 @@ async def _replace(
     code_version: str,
     take_over: bool,
 ) -> Applied:
-    latest = await conn.fetchrow(LATEST)
+    latest = await replaceable(conn, origin, take_over=take_over)
     digest = digest_of(files)
-    if latest is not None:
-        if latest["origin"] != origin and not take_over:
-            raise UsageError(
-                f"this database holds the rule set of {latest['origin']} (revision {latest['revision']}), "
-                f"not of {origin}; apply it from there, or replace it with --take-over"
-            )
-        if latest["digest"] == digest and latest["origin"] == origin:
-            return Applied(latest["revision"], changed=False)
+    if latest is not None and latest["digest"] == digest and latest["origin"] == origin:
+        return Applied(latest["revision"], changed=False)
     revision = await conn.fetchval(INSERT_SET, digest, origin, str(folder), code_version)
     await conn.execute(INSERT_FILES, revision, list(files), list(files.values()))
     return Applied(revision, changed=True)

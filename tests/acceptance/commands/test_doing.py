@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.commands.conftest import Command, World, until
+from tests.acceptance.commands.conftest import RULES, Command, World, until
 
 
 def test_a_run_is_started_waited_for_and_cancelled(at_work: World, eventflow: Command) -> None:
@@ -110,7 +110,30 @@ def test_apply_plans_applies_and_repeats_nothing(
     assert "nothing changed" in eventflow("apply", path).out
     other = at_work.folder / "other.yaml"
     other.write_text("rules: {}\n")
-    assert "- flow.yaml" in eventflow("apply", str(other), "--plan").out
-    refused = eventflow("apply", str(other))
-    assert refused.code == 2
+    planned, refused = eventflow("apply", str(other), "--plan"), eventflow("apply", str(other))
+    assert (planned.code, planned.err) == (refused.code, refused.err) == (2, refused.err)
     assert "--take-over" in refused.err
+    planned = eventflow("apply", str(other), "--plan", "--take-over")
+    assert "- rule orders-landed" in planned.out
+    assert "- source web" in planned.out
+
+
+def test_a_plan_names_what_is_new_changed_and_gone(
+    tmp_path: Path, database: str, eventflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTFLOW_DATABASE_URL", database)
+    path = tmp_path / "flow.yaml"
+    path.write_text(RULES)
+    assert "+ rule orders-landed" in eventflow("apply", str(path), "--plan").out
+    assert eventflow("apply", str(path)).code == 0
+    path.write_text("# a word\n" + RULES)
+    assert "only texts change" in eventflow("apply", str(path), "--plan").out
+    path.write_text(RULES.replace("> 1000", "> 2000").replace("  sleep:", "  doze:"))
+    (tmp_path / "jobs.py").write_text("def f(): ...\n")
+    planned = [line.strip() for line in eventflow("apply", str(path), "--plan").out.splitlines()]
+    assert planned[1:-1] == [
+        "+ workflow doze",
+        "- workflow sleep",
+        "~ rule returns-landed",
+        "~ the Python code of tasks",
+    ]
