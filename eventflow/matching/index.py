@@ -58,9 +58,15 @@ class Matcher:
         found: Found = []
         for probe in probes:
             probe(event, found)
-        if len(found) < 2:
-            return [found[0][1]] if found else []
-        return _in_order(found)
+        match found:  # nearly every event has one of the first three
+            case []:
+                return []
+            case [one]:
+                return [one[1]]
+            case [one, two] if one[0] < two[0]:
+                return [one[1], two[1]]
+            case _:
+                return _in_order(found)
 
     def wants(self, event_type: str) -> bool:
         """Whether some rule may take an event of eventflow's own of this type."""
