@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from eventflow.event import new_uid
 from eventflow.store.effects import EVENT_COLUMNS
@@ -130,8 +129,3 @@ async def claim_complete(conn: Connection, tasks: int, batch: int) -> float:
         await conn.execute(COMPLETE, [r["run_id"] for r in rows], [r["task"] for r in rows])
         done += len(rows)
     return done / (time.perf_counter() - started)
-
-
-def uuids(rows: Rows) -> list[UUID]:
-    """The first column."""
-    return [row[0] for row in rows]
