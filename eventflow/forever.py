@@ -32,6 +32,8 @@ async def forever(name: str, step: Step) -> NoReturn:
         try:
             await step()
             away = False
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # the step has swallowed it
         except Exception as error:
             # Raised on the way out, it must not undo the cancellation.
             if task is not None and task.cancelling():

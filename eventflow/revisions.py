@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from eventflow.errors import UsageError
 from eventflow.rulefile.load import load
@@ -15,6 +16,9 @@ from eventflow.source import Source
 from eventflow.store import rulesets
 from eventflow.store.pool import Pool
 from eventflow.workflow.definition import Workflow
+
+MOST_COMPILED: Final = 32
+"""Revisions kept in memory, those used last; an older one is compiled again for the run that needs it."""
 
 
 class Revisions:
@@ -42,13 +46,20 @@ class Revisions:
     async def get(self, revision: int) -> RuleSet:
         """A revision in its compiled form. Compiling runs in a thread; the loop goes on."""
         async with self._lock:
-            if revision not in self._compiled:
-                async with self._pool.acquire() as conn:
-                    stored = await rulesets.read(conn, revision)
-                self._compiled[revision] = await asyncio.to_thread(
-                    load, stored.files, folder=stored.folder, connectors=self._connectors, revision=revision
-                )
-            return self._compiled[revision]
+            ruleset = self._compiled.pop(revision, None)
+            if ruleset is None:
+                ruleset = await self._compile(revision)
+            self._compiled[revision] = ruleset  # the last one is the one used last
+            while len(self._compiled) > MOST_COMPILED:
+                del self._compiled[next(iter(self._compiled))]
+            return ruleset
+
+    async def _compile(self, revision: int) -> RuleSet:
+        async with self._pool.acquire() as conn:
+            stored = await rulesets.read(conn, revision)
+        return await asyncio.to_thread(
+            load, stored.files, folder=stored.folder, connectors=self._connectors, revision=revision
+        )
 
     async def workflow(self, revision: int, name: str) -> Workflow:
         """The definition that runs of `revision` are pinned to."""
@@ -57,7 +68,7 @@ class Revisions:
     async def code_folder(self, revision: int) -> Path:
         """A folder with exactly this revision's Python files, unpacked once per code version.
 
-        Raises `UsageError` where it cannot be written: an `OSError` would be taken for a lost connection.
+        Raises `UsageError` where it cannot be written.
         """
         ruleset = await self.get(revision)
         folder = self._code_root / ruleset.code_version

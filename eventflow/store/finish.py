@@ -102,6 +102,21 @@ async def _insert_ready(conn: Connection, rows: Sequence[tuple[UUID, str, int]])
     await conn.execute(INSERT_READY, runs, tasks, priorities)
 
 
+CANCEL_REST: Final = """
+UPDATE task_run
+SET state = 'cancelled', worker = NULL, lease_until = NULL, ended = now()
+WHERE run_id = ANY($1::uuid[]) AND state IN ('ready', 'running')
+"""
+
+
+async def _cancel_rest(conn: Connection, kept: Sequence[Outcome], definitions: Definitions) -> None:
+    """A run whose workflow cannot be loaded ends with the first of its tasks: nobody could run the others."""
+    ended = [o.claimed for o in kept if o.state is not TaskState.ready]
+    lost = {c.run_id for c in ended if definitions[c.revision, c.workflow] is None}
+    if lost:
+        await conn.execute(CANCEL_REST, sorted(lost))
+
+
 async def finish(
     conn: Connection, outcomes: Sequence[Outcome], definitions: Definitions, wanted: Wanted
 ) -> Finished:
@@ -114,6 +129,7 @@ async def finish(
     async with conn.transaction():
         accepted = await _accept(conn, ordered)
         kept = [o for o in ordered if o.claimed.key in accepted]
+        await _cancel_rest(conn, kept, definitions)
         steps = await _steps(conn, kept, definitions)
         ready = [
             (run_id, task, accepted[last.claimed.key])

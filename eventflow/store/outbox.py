@@ -37,10 +37,16 @@ async def put(conn: Connection, events: Sequence[Event]) -> None:
     await conn.execute(PUT, [encode_event(event) for event in events])
 
 
+BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+
 TAKE: Final = """
-WITH taken AS (
+WITH locked AS MATERIALIZED (
+    SELECT id, octet_length(event) AS size FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+), summed AS (
+    SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM locked
+), taken AS (
     DELETE FROM outbox
-    WHERE id = ANY(ARRAY(SELECT id FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+    WHERE id = ANY(ARRAY(SELECT id FROM summed WHERE before < $2))
     RETURNING id, event
 )
 SELECT event FROM taken ORDER BY id
@@ -48,5 +54,8 @@ SELECT event FROM taken ORDER BY id
 
 
 async def take(conn: Connection, limit: int) -> list[Event]:
-    """Up to `limit` events that nobody else is taking, oldest first; gone when the transaction commits."""
-    return [decode_event(row["event"]) for row in await conn.fetch(TAKE, limit)]
+    """Up to `limit` events that nobody else is taking, oldest first; gone when the transaction commits.
+
+    No more once they come to 8 MiB.
+    """
+    return [decode_event(row["event"]) for row in await conn.fetch(TAKE, limit, BYTES_AT_ONCE)]

@@ -2,7 +2,7 @@
 
 Only the database's clock says whether a lease is over. A lease that nobody could have renewed proves nothing:
 none is taken back within one lease of the rescuer's own (re)connection, of the start of Postgres, or of a
-moment at which this process stood still.
+moment at which this process or Postgres stood still.
 """
 
 from __future__ import annotations
@@ -43,7 +43,38 @@ async def rescue(conn: Connection, lease: timedelta, workflow_of: WorkflowOf, wa
     outcomes = [crashed(claimed, "its worker died or lost touch", expired=True) for claimed in expired]
     for claimed in expired:
         log.warning("task_rescued", run_id=str(claimed.run_id), task=claimed.task, attempt=claimed.attempt)
-    return await finish(conn, outcomes, await _definitions(outcomes, workflow_of), wanted)
+    definitions = await _definitions(outcomes, workflow_of)
+    try:
+        return await finish(conn, outcomes, definitions, wanted)
+    except Exception as error:
+        if is_disconnect(error):
+            raise
+        return await _rescue_each(conn, outcomes, definitions, wanted)
+
+
+async def _rescue_each(
+    conn: Connection, outcomes: Sequence[Outcome], definitions: Definitions, wanted: Wanted
+) -> Finished:
+    """One that cannot be written must not keep the others, on every node, from being taken back."""
+    done: list[Finished] = []
+    for outcome in outcomes:
+        try:
+            done.append(await finish(conn, [outcome], definitions, wanted))
+        except Exception as error:
+            if is_disconnect(error):
+                raise
+            c = outcome.claimed
+            log.exception("rescue_failed", run_id=str(c.run_id), task=c.task, attempt=c.attempt)
+    return Finished(
+        [outcome for one in done for outcome in one.refused],
+        sum(one.readied for one in done),
+        sum(one.ended for one in done),
+        sum(one.emitted for one in done),
+        min((one.soonest for one in done if one.soonest is not None), default=None),
+    )
+
+
+ROUND_TRIP: Final = "SELECT 1"
 
 
 async def _definitions(outcomes: Sequence[Outcome], workflow_of: WorkflowOf) -> Definitions:
@@ -89,6 +120,8 @@ class Rescuer:
             looked = time.time()
             while True:
                 await asyncio.sleep(lease / LOOKS_PER_LEASE)
+                # A Postgres that stood still answers when it goes on, before anybody could renew.
+                await conn.execute(ROUND_TRIP)
                 stood_still = time.time() - looked > lease / 2
                 if stood_still:
                     await asyncio.sleep(lease)

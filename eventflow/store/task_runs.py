@@ -141,13 +141,15 @@ FROM task_run AS t
 JOIN run AS r ON r.id = t.run_id
 WHERE t.state = 'running' AND t.lease_until < now()
   AND pg_postmaster_start_time() < now() - $1::interval
+  AND r.state = 'running'
+ORDER BY t.lease_until
 LIMIT $2
 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 
 
 async def expired(conn: Connection, lease: timedelta, limit: int) -> list[Claimed]:
-    """Attempts whose lease ran out; none while Postgres itself has been up for less than a lease.
+    """Attempts whose lease ran out, the longest ago first; none while Postgres has been up for less than one.
 
     Rows that somebody renews or finishes this moment are locked, and left out.
     """

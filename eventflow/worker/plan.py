@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,21 +93,34 @@ Plans = Mapping[str, TaskPlan]
 """By the name of the task."""
 
 
-class PlanBook:
-    """The plans of every workflow that this worker has met, by revision and name."""
+MOST_KNOWN: Final = 256
+"""Workflows kept beside those in use: more than one claim may bring."""
 
-    def __init__(self, workflow_of: WorkflowOf, code_folder: CodeFolder) -> None:
+
+class PlanBook:
+    """The plans of the workflows that this worker met last, by revision and name, and of all `in_use`."""
+
+    def __init__(
+        self,
+        workflow_of: WorkflowOf,
+        code_folder: CodeFolder,
+        in_use: Callable[[], Container[tuple[int, str]]],
+    ) -> None:
+        self._in_use = in_use
         self._workflow_of = workflow_of
         self._code_folder = code_folder
         self._known: dict[tuple[int, str], Plans] = {}
 
     def known(self, revision: int, name: str) -> Plans | None:
         """What `get` has made before."""
-        return self._known.get((revision, name))
+        plans = self._known.pop((revision, name), None)
+        if plans is not None:
+            self._known[revision, name] = plans  # the last one is the one met last
+        return plans
 
     async def get(self, revision: int, name: str) -> Plans | Unusable:
         """The plans of a workflow. Raises only what a lost connection raises."""
-        known = self._known.get((revision, name))
+        known = self.known(revision, name)
         if known is not None:
             return known
         try:
@@ -122,7 +135,15 @@ class PlanBook:
                 f"rule set revision {revision} cannot be used on this node: {describe_error(error)}"
             )
         plans = self._known[revision, name] = await asyncio.to_thread(_plans, workflow, folder)
+        if len(self._known) > MOST_KNOWN:
+            self._forget_oldest()
         return plans
+
+    def _forget_oldest(self) -> None:
+        in_use = self._in_use()
+        free = [key for key in self._known if key not in in_use]
+        for key in free[:-MOST_KNOWN]:
+            del self._known[key]
 
     def workflow(self, revision: int, name: str) -> Workflow | None:
         """The definition; None where `get` could not make plans of it."""

@@ -81,10 +81,11 @@ class Worker:
         self._batch = batch
         self._concurrency = concurrency
         self._processes = processes or max(4, os.cpu_count() or 1)
-        self._book = PlanBook(workflow_of, code_folder)
+        self._book = PlanBook(workflow_of, code_folder, self._workflows_in_use)
         self._held: dict[Key, Attempt] = {}
         self._freed = asyncio.Event()
         self._draining = False
+        self._claims_over = asyncio.Event()
         self._finisher = Finisher(
             pool, definitions=self._definitions, wanted=wanted, tasks_ready=wake.set, announce=announce
         )
@@ -121,9 +122,11 @@ class Worker:
         self._draining = True
         self._freed.set()
         self._wake.set()
+        deadline = asyncio.get_running_loop().time() + grace.total_seconds()
+        # What a claim in flight brings is handed back by its loop.
+        await _within(self._claims_over.wait(), _LAST_WRITE_SECONDS)
         for attempt in self._slots.not_started() if self._slots else ():
             self._hand_back(attempt)
-        deadline = asyncio.get_running_loop().time() + grace.total_seconds()
         while self._held and asyncio.get_running_loop().time() < deadline:
             self._freed.clear()
             await _within(self._freed.wait(), deadline - asyncio.get_running_loop().time())
@@ -135,6 +138,12 @@ class Worker:
     # ------------------------------------------------------------------ claim
 
     async def _claim_all(self) -> None:
+        if not self._draining:
+            await self._claim_until_drained()
+        self._claims_over.set()
+        await asyncio.Event().wait()  # nothing to claim until this is cancelled
+
+    async def _claim_until_drained(self) -> None:
         async with queue_session(self._pool) as conn:
             while not self._draining:
                 room = min(self._batch, self._concurrency - len(self._held))
@@ -148,9 +157,8 @@ class Worker:
                     self._decline(claimed)
                 elif claimed:
                     await self._begin(conn, claimed)
-                if len(claimed) < room:
+                if len(claimed) < room and not self._draining:
                     await _within(self._wake.wait(), POLL_SECONDS)
-        await asyncio.Event().wait()  # drained: nothing to claim until this is cancelled
 
     async def _claim(self, conn: Connection, room: int) -> list[Claimed]:
         """While every process is busy, what would need one is left to other nodes."""
@@ -164,31 +172,40 @@ class Worker:
     async def _begin(self, conn: Connection, claimed: Sequence[Claimed]) -> None:
         """Execute what was just claimed; hand it back where Postgres goes away meanwhile."""
         try:
-            planned = await self._planned(claimed)
+            planned, hopeless = await self._planned(claimed)
             around = await Surroundings.read(conn, planned)
         except BaseException:
             self._decline(claimed)
             raise
-        self._start([a for one, plan in planned if (a := self._prepared(one, plan, around))])
+        for one, reason in hopeless:
+            self._fail(one, reason)
+        if self._draining:
+            self._decline([one for one, _ in planned])
+        else:
+            self._start([a for one, plan in planned if (a := self._prepared(one, plan, around))])
 
     def _decline(self, claimed: Sequence[Claimed]) -> None:
         for one in claimed:
             self._finisher.put(handed_back(one))
 
-    async def _planned(self, claimed: Sequence[Claimed]) -> list[tuple[Claimed, TaskPlan]]:
-        """How to call each. What cannot be called fails here, with its reason; no retry would help it."""
+    async def _planned(
+        self, claimed: Sequence[Claimed]
+    ) -> tuple[list[tuple[Claimed, TaskPlan]], list[tuple[Claimed, str]]]:
+        """How to call each; and what cannot be called, with the reason: no retry would help it."""
         planned: list[tuple[Claimed, TaskPlan]] = []
+        hopeless: list[tuple[Claimed, str]] = []
         for one in claimed:
             plans = self._book.known(one.revision, one.workflow)
             if plans is None:
                 plans = await self._book.get(one.revision, one.workflow)
             if isinstance(plans, Unusable):
-                self._fail(one, plans.reason)
+                hopeless.append((one, plans.reason))
             elif one.task not in plans:
-                self._fail(one, f"workflow '{one.workflow}' of revision {one.revision} has no such task")
+                reason = f"workflow '{one.workflow}' of revision {one.revision} has no such task"
+                hopeless.append((one, reason))
             else:
                 planned.append((one, plans[one.task]))
-        return planned
+        return planned, hopeless
 
     def _prepared(self, claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Attempt | None:
         try:
@@ -205,6 +222,9 @@ class Worker:
         assert self._loops is not None
         assert self._slots is not None
         for attempt in attempts:
+            before = self._held.get(attempt.claimed.key)
+            if before is not None:  # cancelled and run again before a heartbeat told us
+                self._stop(before, "its run was cancelled and is run again")
             self._held[attempt.claimed.key] = attempt
         in_loop = [attempt for attempt in attempts if attempt.plan.in_loop]
         if in_loop:
@@ -253,6 +273,11 @@ class Worker:
             if key not in found:
                 found[key] = self._book.workflow(*key)
         return found
+
+    def _workflows_in_use(self) -> set[tuple[int, str]]:
+        """Those whose attempts have not ended, or are not written."""
+        mine = [*(attempt.claimed for attempt in self._held.values()), *self._finisher.unwritten]
+        return {(claimed.revision, claimed.workflow) for claimed in mine}
 
     # ------------------------------------------------------------------ keep
 
