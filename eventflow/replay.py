@@ -1,4 +1,4 @@
-"""A dead letter's way back in: once per replay, whoever else is at it.
+"""A dead letter's way back in: once per replay, whoever else is at it; and that of an event which is none.
 
 Stage `decode` or `match` comes back as a new event, for all rules, through the outbox. Stage `start`,
 `task` or `run` re-fires its rule only, with the current rule set: else rules that succeeded would run
@@ -9,6 +9,7 @@ either both or neither.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -57,6 +58,29 @@ class Replayed:
         if self.event:
             return f"sent in as event {self.event!r}"
         return f"rule '{self.rule}' fired again" if self.rule else f"workflow '{self.workflow}' started again"
+
+
+async def replay_event(pool: Pool, ruleset: RuleSet, uid: UUID) -> str:
+    """Send a stored event in again as a new one, for all rules of the current set; the new event's id.
+
+    Its generation is the time in microseconds: nothing stands in the database that could count them. Raises
+    `ReplayRefused` where the stored bytes do not decode with `ruleset`, `UsageError` where its row is gone.
+    """
+    async with pool.acquire() as conn:
+        try:
+            event = (await Rereader(ruleset, pool).taken(conn, uid)).event
+        except Undecodable as error:
+            raise ReplayRefused(f"event {uid} does not decode any more: {error.reason}") from error
+        again = msgspec.structs.replace(
+            event,
+            id=f"{_OUR_SUFFIX.sub('', event.id)}!{uid}.{time.time_ns() // 1000}",
+            lineage=_begun_anew(event.lineage),
+            dedupe=None,
+            replayof=str(uid),
+        )
+        await outbox.put(conn, [again])
+        await tell(conn, Signal.outbox)
+    return again.id
 
 
 class _DryRun(Exception):

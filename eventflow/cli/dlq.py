@@ -89,16 +89,18 @@ def dlq(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from eventflow.cli.session import ask
+    from eventflow.cli.naming import listed
+    from eventflow.cli.session import ask_pool
     from eventflow.store import dead_letters as store
 
-    rows = ask(
-        lambda conn: store.letters(
+    async def read(conn: Connection) -> store.View:
+        return await store.letters(
             conn, state=None if state == "all" else store.LetterState(state),
             stage=store.Stage(stage) if stage else None, rule=rule, source=source,
             since=since, limit=row_limit(limit, json),
-        )
-    )  # fmt: skip
+        )  # fmt: skip
+
+    rows = ask_pool(lambda pool: listed(pool, read, rule=rule, source=source))
     print_rows(rows, COLUMNS, as_json=json, empty="no dead letters that fit")
 
 
@@ -195,6 +197,7 @@ async def _replay(
     pool: Pool, names: list[str], *, wanted: dict[str, Any], since: datetime | None, limit: int | None,
     type_: str | None, again: bool, dry_run: bool,
 ) -> tuple[list[Replayed], list[tuple[UUID, str]]]:  # fmt: skip
+    from eventflow.cli.naming import refuse_unknown
     from eventflow.cli.ruleset import revisions
     from eventflow.errors import EventflowError
     from eventflow.replay import Replay
@@ -205,6 +208,8 @@ async def _replay(
             ids = list(dict.fromkeys([await store.find_letter(conn, name) for name in names]))
         else:
             ids = await store.open_ids(conn, **wanted, since=since, limit=limit)
+    if not ids:
+        await refuse_unknown(pool, rule=wanted["rule"], source=wanted["source"])
     sending = Replay(pool, await revisions(pool), type_=type_, again=again, dry_run=dry_run)
     done: list[Replayed] = []
     refused: list[tuple[UUID, str]] = []

@@ -1,4 +1,4 @@
-"""`eventflow events [show]`."""
+"""`eventflow events [show|replay]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from eventflow.cli.options import Json, Limit, Since, examples, row_limit
 from eventflow.cli.output import block, line, payload_text, print_fields, print_json, print_rows
 
 if TYPE_CHECKING:
-    from eventflow.store.pool import Pool
+    from uuid import UUID
+
+    from eventflow.store.pool import Connection, Pool
 
 COLUMNS = ("ingested", "source", "type", "subject", "id", "class", "uid")
 group = typer.Typer(
@@ -40,19 +42,21 @@ def events(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """List what was taken in, newest first, each event with its class; show one with its content.
+    """List what was taken in, newest first, each event with its class; show one, send one in again.
 
     Classes: dead (it has an open dead letter), matched (it set something off), open (part of a
     condition that is half met), late, unmatched.
     """
     if ctx.invoked_subcommand is not None:
         return
-    from eventflow.cli.session import ask
+    from eventflow.cli.naming import listed
+    from eventflow.cli.session import ask_pool
     from eventflow.store.views import events as views
 
-    rows = ask(
-        lambda conn: views.events(conn, since=since, source=source, type_=type_, limit=row_limit(limit, json))
-    )
+    async def read(conn: Connection) -> views.View:
+        return await views.events(conn, since=since, source=source, type_=type_, limit=row_limit(limit, json))
+
+    rows = ask_pool(lambda pool: listed(pool, read, source=source))
     print_rows(rows, COLUMNS, as_json=json, empty="no events: nothing was taken in that fits")
 
 
@@ -110,3 +114,36 @@ def _print(found: dict[str, Any]) -> None:
     for letter in found["dead_letters"]:
         line("")
         line(f"dead letter {letter['id']} ({letter['stage']}, {letter['state']}): {letter['reason']}")
+
+
+@group.command(
+    epilog=examples(
+        "eventflow events replay 05387648b861      after a rule was mended that should have taken it",
+        "eventflow events replay landing/orders/eu.csv",
+    )
+)
+def replay(
+    events: Annotated[
+        list[str],
+        typer.Argument(metavar="EVENT...", help="Events, named as for `show`.", show_default=False),
+    ],
+) -> None:
+    """Send stored events in again, each as a new event, for all rules of the current set.
+
+    All rules: those that fired on the first one fire again. For a dead letter use `eventflow dlq replay`.
+    """
+    from eventflow.cli.session import ask_pool
+
+    for uid, sent in ask_pool(lambda pool: _replay(pool, events)):
+        line(f"{uid}: sent in as event {sent!r}")
+
+
+async def _replay(pool: Pool, names: list[str]) -> list[tuple[UUID, str]]:
+    """All names are looked up first: a wrong one sends nothing."""
+    from eventflow.cli.naming import event_named
+    from eventflow.cli.ruleset import current
+    from eventflow.replay import replay_event
+
+    ruleset = await current(pool)
+    uids = dict.fromkeys([await event_named(pool, name) for name in names])
+    return [(uid, await replay_event(pool, ruleset, uid)) for uid in uids]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
 from eventflow.cli.output import print_rows
+
+if TYPE_CHECKING:
+    from eventflow.store.pool import Connection
 
 COLUMNS = ("at", "rule", "state", "event", "run_state", "run_id", "firing_id")
 EXAMPLES = examples(
@@ -32,8 +35,12 @@ def firings(
     States: admitted (its run exists; an emit has none, its event has the firing's id), held (not started yet;
     `reason` says why), skipped.
     """
-    from eventflow.cli.session import ask
+    from eventflow.cli.naming import listed
+    from eventflow.cli.session import ask_pool
     from eventflow.store.views import events as views
 
-    rows = ask(lambda conn: views.firings(conn, since=since, rule=rule, limit=row_limit(limit, json)))
+    async def read(conn: Connection) -> views.View:
+        return await views.firings(conn, since=since, rule=rule, limit=row_limit(limit, json))
+
+    rows = ask_pool(lambda pool: listed(pool, read, rule=rule))
     print_rows(rows, COLUMNS, as_json=json, empty="no firings: no rule was satisfied by anything that fits")

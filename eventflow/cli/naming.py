@@ -1,17 +1,19 @@
-"""From what a person calls an event to its uid; and where it is something else, a sentence that says what."""
+"""What a person calls things: from a name to the event, and a helpful sentence where there is none."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
-from eventflow.cli.ruleset import current
-from eventflow.errors import SourceError, UsageError
+from eventflow.cli.ruleset import current, stored, unknown
+from eventflow.errors import RuleSetError, SourceError, UsageError
+from eventflow.event import EVENTFLOW_SOURCE
 from eventflow.sources import context_of
 from eventflow.store.dead_letters import find_letter
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.views.causes import find_firing
-from eventflow.store.views.events import find_event
+from eventflow.store.views.events import View, find_event, seen
 from eventflow.store.views.ids import UnknownName
 from eventflow.store.views.runs import find_run
 
@@ -64,3 +66,43 @@ async def _file(pool: Pool, name: str) -> str | None:
         if reason:
             told.append(f"source '{spec.name}': {reason}")
     return f"no event {name!r}; {'; '.join(told)}" if told else None
+
+
+async def listed(
+    pool: Pool,
+    question: Callable[[Connection], Awaitable[View]],
+    *,
+    source: str | None = None,
+    rule: str | None = None,
+    workflow: str | None = None,
+) -> View:
+    """The rows that a list command asks for; where there is none, its filters must name what there is.
+
+    Raises as `refuse_unknown`.
+    """
+    async with pool.acquire() as conn:
+        rows = await question(conn)
+    if not rows:
+        await refuse_unknown(pool, source=source, rule=rule, workflow=workflow)
+    return rows
+
+
+async def refuse_unknown(
+    pool: Pool, *, source: str | None = None, rule: str | None = None, workflow: str | None = None
+) -> None:
+    """Raise `UsageError` for a name that neither the current rule set nor the past has."""
+    if source is rule is workflow is None:
+        return
+    try:
+        ruleset = (await stored(pool)).current
+    except RuleSetError:  # it needs something that is not on this machine
+        return
+    async with pool.acquire() as conn:
+        past = await seen(conn, source=source, rule=rule, workflow=workflow)
+    for kind, name, known in (
+        ("source", source, {EVENTFLOW_SOURCE, *ruleset.sources}),
+        ("rule", rule, {one.name for one in ruleset.rules}),
+        ("workflow", workflow, {*ruleset.workflows}),
+    ):
+        if name is not None and name not in known and not past[kind]:
+            raise unknown(kind, name, known, f"revision {ruleset.revision} and in the past")

@@ -77,14 +77,16 @@ def runs(
     """List runs, newest first; show, cancel, retry one."""
     if ctx.invoked_subcommand is not None:
         return
-    from eventflow.cli.session import ask
+    from eventflow.cli.naming import listed
+    from eventflow.cli.session import ask_pool
     from eventflow.store.views import runs as views
 
-    rows = ask(
-        lambda conn: views.runs(
+    async def read(conn: Connection) -> views.View:
+        return await views.runs(
             conn, since=since, state=state, workflow=workflow, rule=rule, limit=row_limit(limit, json)
         )
-    )
+
+    rows = ask_pool(lambda pool: listed(pool, read, rule=rule, workflow=workflow))
     print_rows(rows, COLUMNS, as_json=json, empty="no runs: nothing has started that fits")
 
 

@@ -259,3 +259,19 @@ ORDER BY created, id
 async def letters_of(conn: Connection, uid: UUID) -> View:
     """The dead letters of one event, oldest first."""
     return await select(conn, LETTERS_OF, uid)
+
+
+SEEN: Final[LiteralString] = """
+SELECT EXISTS (SELECT FROM source_partition WHERE source = $1) AS source,
+       EXISTS (SELECT FROM firing WHERE rule = $2) OR EXISTS (SELECT FROM dead_letter WHERE rule = $2)
+           OR EXISTS (SELECT FROM rule_counter WHERE rule = $2) AS rule,
+       EXISTS (SELECT FROM run WHERE workflow = $3) AS workflow
+"""
+
+
+async def seen(
+    conn: Connection, *, source: str | None, rule: str | None, workflow: str | None
+) -> dict[str, Any]:
+    """Whether each of these ever did something, by kind; reads whole tables where it did not."""
+    (found,) = await select(conn, SEEN, source, rule, workflow)
+    return found

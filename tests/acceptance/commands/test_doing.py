@@ -94,6 +94,19 @@ def test_a_paused_source_is_not_read_until_it_is_resumed(at_work: World, eventfl
     assert "not supported yet" in eventflow("sources", "pause", "web").err
 
 
+def test_an_event_is_sent_in_again(ended: list[Any], eventflow: Command) -> None:
+    before = eventflow("events", "--source", "web", "--json").json
+    first = before[-1]
+    assert f"{first['uid']}: sent in as event" in eventflow("events", "replay", first["uid"][-12:]).out
+    events = until(
+        lambda: eventflow("events", "--source", "web", "--json").json,
+        lambda events: len(events) == len(before) + 1,
+    )
+    assert eventflow("events", "show", events[0]["uid"], "--json").json["replayof"] == first["uid"]
+    assert f"it is a replay of {first['uid']}" in eventflow("explain", events[0]["uid"]).out
+    assert eventflow("events", "replay", first["uid"], "nothing").code == 2
+
+
 def test_a_discarded_letter_says_why(ended: list[Any], eventflow: Command) -> None:
     (letter,) = eventflow("dlq", "--rule", "orders-landed", "--json", "-n", "1").json
     assert eventflow("dlq", "discard", letter["id"], "--reason", "known bad file").code == 0

@@ -159,6 +159,12 @@ def test_the_audit_counts_files_that_nobody_asked_for_and_misses_none(
         ("explain orders_eu.csv orders-lnded", "did you mean 'orders-landed'"),
         ("run lod -p path=x", "did you mean 'load'"),
         ("run load", "'path'"),
+        ("events --source ladning", "unknown source 'ladning'"),
+        ("firings --rule orders-lnded", "did you mean 'orders-landed'"),
+        ("runs --workflow lod", "did you mean 'load'"),
+        ("runs --rule nosuch --state failed", "unknown rule 'nosuch'"),
+        ("dlq --source nosuch", "unknown source 'nosuch'"),
+        ("dlq replay --all --rule nosuch", "unknown rule 'nosuch'"),
         ("run load -p path=a -p path=b", "'path' is given twice"),
         ("run load -p path", "'path' is no NAME=VALUE"),
         ("run sleep -p seconds=soon", "must be an int"),
@@ -177,6 +183,12 @@ def test_wrong_use_exits_2_and_says_what_to_do(
     assert answer.code == 2
     assert said in answer.err
     assert answer.out == ""
+
+
+def test_a_filter_that_names_what_there_is_may_find_nothing(ended: list[Any], eventflow: Command) -> None:
+    for words in ("events --source eventflow", "firings --rule returns-landed", "dlq --rule returns-landed"):
+        answer = eventflow(*words.split())
+        assert (answer.code, answer.out) == (0, "")
 
 
 def test_an_ambiguous_beginning_lists_what_it_may_mean(ended: list[Any], eventflow: Command) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from eventflow.errors import EventflowError
 from eventflow.event import Broken, decode_json, new_uid
-from eventflow.replay import Replay, ReplayRefused
-from eventflow.store import dead_letters, runs
+from eventflow.replay import Replay, ReplayRefused, replay_event
+from eventflow.store import audit, dead_letters, runs
 from eventflow.store.dead_letters import LetterNotOpen
 from eventflow.store.pool import Connection
 from tests.integration.commands.conftest import RULES, Flow, broken, event
@@ -267,3 +267,18 @@ async def test_a_replay_of_a_replay_does_not_pile_up_names(flow: Flow) -> None:
     await flow.drain()
     second = await flow.letter()
     assert (await flow.replay(second)).event == f"e1!{second}.1"
+
+
+async def test_an_event_that_matched_nothing_comes_back_in_for_a_mended_rule(flow: Flow) -> None:
+    (receipt,) = await flow.push(event(7, needed=True))
+    await flow.apply(RULES.replace("data.needy: true", "data.needed: true").replace("data.must", "data.n"))
+    sent = [await replay_event(flow.pool, flow.revisions.current, receipt.uid) for _ in range(2)]
+    await flow.drain()
+    rows = await flow.fetch("SELECT id, attributes FROM event WHERE uid <> $1", receipt.uid)
+    assert {row["id"] for row in rows} == set(sent)
+    assert len(set(sent)) == 2
+    assert {decode_json(row["attributes"])["replayof"] for row in rows} == {str(receipt.uid)}
+    assert all(id_.startswith(f"e7!{receipt.uid}.") for id_ in sent)
+    assert [row["rule"] for row in await flow.fetch("SELECT rule FROM firing")] == ["needy", "needy"]
+    async with flow.pool.acquire() as conn:
+        assert not [one for one in await audit.balances(conn) if one.missing]
