@@ -206,6 +206,23 @@ class Outside:
     ignored_names: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sends:
+    """What the events of a source look like: every `type`, every name right below `data`. None: unknown."""
+
+    types: frozenset[str] | None = None
+    fields: frozenset[str] | None = None
+
+
+class Foretelling(Protocol):
+    """A source that can tell from its words alone what it will send: for `check`. Optional."""
+
+    @classmethod
+    def sends(cls, config: Any, /) -> Sends:
+        """`config` is an instance of the connector's `Config`. No I/O."""
+        ...
+
+
 class Audited(Protocol):
     """A source that can be compared with its system by `audit`. Optional."""
 

@@ -36,6 +36,7 @@ class PathPattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self._tokens = _tokens(text)
+        self.names = tuple(token.name for token in self._tokens if isinstance(token, Capture))
         self._everything = self._tokens == [Wild.any]
         self._suffix = self._tokens[-1] if isinstance(self._tokens[-1], str) else ""
         self._prefix = self._tokens[0] if isinstance(self._tokens[0], str) else ""

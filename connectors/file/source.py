@@ -22,13 +22,15 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
+from connectors.file.capture import RESERVED
 from connectors.file.config import FileConfig
 from connectors.file.folder import Folder
 from connectors.file.intake import Intake
 from connectors.file.locate import locate
 from connectors.file.outside import compare
+from connectors.file.pattern import PathPattern
 from eventflow.event import JSON
-from eventflow.source import Batch, Delivery, Outside, Receipt, SourceContext
+from eventflow.source import Batch, Delivery, Outside, Receipt, Sends, SourceContext
 
 
 class FileSource:
@@ -43,6 +45,13 @@ class FileSource:
         self._context = context
         self._path = Path(context.folder, config.path)
         self._intake: Intake | None = None
+
+    @classmethod
+    def sends(cls, config: FileConfig) -> Sends:
+        """For `check`: what the words of the rule file already tell of the events."""
+        types = {"file.arrived", "file.changed"} | ({"file.removed"} if config.removed else set[str]())
+        fields = (RESERVED - {"captures"}) | set(PathPattern(config.pattern).names)
+        return Sends(frozenset(types), fields)
 
     async def origin(self) -> str:
         """The folder's real path. Raises `SourceUnavailable` where it is not there or cannot be read."""

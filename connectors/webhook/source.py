@@ -20,7 +20,7 @@ from connectors.webhook.signature import HmacVerifier
 from connectors.webhook.waiting import WaitingRoom
 from eventflow.errors import EventflowError
 from eventflow.event import JSON, Record
-from eventflow.source import Batch, Delivery, Receipt, SourceContext
+from eventflow.source import Batch, Delivery, Receipt, Sends, SourceContext
 
 log = structlog.get_logger()
 
@@ -54,6 +54,11 @@ class WebhookSource:
         self._records = RecordMaker(name, config, self._signature, context.expression)
         self._room = WaitingRoom(largest=config.limit)
         self._reading = 0
+
+    @classmethod
+    def sends(cls, config: WebhookConfig) -> Sends:
+        """For `check`: without `type:` there is one type; what is in a body nobody knows."""
+        return Sends(frozenset({"webhook.received"}) if config.type is None else None)
 
     async def origin(self) -> str | None:
         """Nothing to compare: senders come to us."""

@@ -15,6 +15,7 @@ from eventflow.matching.rule import Rule
 from eventflow.rulefile.code import Code
 from eventflow.rulefile.cycles import check_cycles
 from eventflow.rulefile.document import Document, read_documents
+from eventflow.rulefile.foreseen import check_foreseen
 from eventflow.rulefile.report import Report, in_order
 from eventflow.rulefile.rules import Names, read_rule
 from eventflow.rulefile.ruleset import RuleSet, SourceSpec
@@ -38,6 +39,7 @@ def load(
     workflows = _workflows(document, code)
     rules = _rules(document, sources, workflows)
     check_cycles(rules, document.definitions["rules"])
+    check_foreseen(rules, document, sources)
     problems = in_order(report.problems)
     if any(not problem.warning for problem in problems):
         raise RuleSetError(problems)

@@ -13,7 +13,7 @@ from eventflow.errors import Problem
 from eventflow.event import JSON
 from eventflow.matching.index import Matcher
 from eventflow.matching.rule import Rule
-from eventflow.source import Delivery, Source, SourceContext
+from eventflow.source import Delivery, Sends, Source, SourceContext
 from eventflow.workflow.advance import roots
 from eventflow.workflow.definition import Workflow
 from eventflow.workflow.params import bind
@@ -41,6 +41,7 @@ class SourceSpec:
     folder: Path
     file: str = field(compare=False)
     line: int = field(compare=False)
+    sends: Sends | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, sh
 from eventflow.rulefile.report import nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
-from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
+from eventflow.source import Delivery, Foretelling, Known, Predicate, Source, SourceContext
 
 REQUEST_VARIABLES: Final = {"data": VarType.any, "headers": VarType.map, "query": VarType.map}
 """What the CEL of a connector's own words (`id:`, `type:`, ...) may name."""
@@ -53,6 +53,7 @@ def read_source(
         folder=folder / PurePosixPath(block.report.file).parent,
         file=block.report.file,
         line=block.mark.line,
+        sends=cast("type[Foretelling]", connector).sends(config) if hasattr(connector, "sends") else None,
     )
     _try(spec, block)
     return spec if block.sound_since(before) else None

@@ -520,36 +520,3 @@ def test_a_rule_on_outcomes_is_a_circle_only_where_it_may_take_those_of_its_own_
     assert problems_of(rule % ", data.workflow: {not: alert}") == []
     assert problems_of(rule % ", subject: [other]") == []
     assert "sets itself off" in problems_of(rule % ", data.workflow: {prefix: al}")[0]
-
-
-def test_what_a_task_passes_is_compared_with_the_function_in_the_folder() -> None:
-    code = b"""\
-def plain(ctx, path, n=1, *, day): ...
-async def open_ended(path, **more): ...
-@decorated
-def decorated(x): ...
-class Holder:
-    def method(self): ...
-"""
-
-    def said(words: str) -> list[str]:
-        text = f"workflows:\n  w:\n    tasks:\n      t: {{{words}}}\n"
-        try:
-            load({"r.yaml": text.encode(), "code.py": code}, Path("/set"), find_connectors())
-        except RuleSetError as error:
-            return [str(problem).removeprefix("r.yaml:") for problem in error.problems]
-        return []
-
-    assert said('python: "code:plain", with: {path: x, day: y}') == []
-    assert said('python: "code:plain", with: {pth: x, day: y, n: 2}') == [
-        "4:40: workflow 'w', task 't': with: unknown parameter of code:plain 'pth'; did you mean 'path'?"
-    ]
-    assert said('python: "code:plain", with: {path: x}') == [
-        "4:33: workflow 'w', task 't': with: parameter 'day' of code:plain is missing"
-    ]
-    assert said('python: "code:open_ended"') == [
-        "4:11: workflow 'w', task 't': with: parameter 'path' of code:open_ended is missing"
-    ]
-    assert said('python: "code:open_ended", with: {path: x, other: 1}') == []
-    assert said('python: "code:decorated", with: {y: 1}') == []
-    assert said('python: "code:Holder", with: {y: 1}') == []
