@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -127,3 +128,10 @@ async def test_whoever_only_listens_notices(network: Swallower, monkeypatch: pyt
     await asyncio.wait([listening], timeout=5)
     assert listening.done()
     assert is_disconnect(listening.exception() or Exception())
+
+
+async def test_no_socket_is_a_lost_connection_and_a_full_disk_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError) as caught:
+        await connect_once(f"postgresql://eventflow@/postgres?host={quote(str(tmp_path), safe='')}")
+    assert is_disconnect(caught.value)
+    assert not is_disconnect(OSError(errno.ENOSPC, "No space left on device"))

@@ -172,11 +172,13 @@ async def test_leases_are_renewed_for_as_long_as_a_task_runs(stage: Stage, tmp_p
 
 @KINDS
 async def test_draining_waits_for_what_ends_in_time(stage: Stage, kind: str, tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    go, begun = tmp_path / "go", tmp_path / "begun"
     waiting = "await asyncio.sleep(0.01)" if kind == "async def" else "time.sleep(0.01)"
     stage.code(f"""
         import asyncio, os, time
         {kind} f():
+            with open({str(begun)!r}, "a") as said:
+                said.write("begun")
             while not os.path.exists({str(go)!r}):
                 {waiting}
             return "done"
@@ -184,7 +186,7 @@ async def test_draining_waits_for_what_ends_in_time(stage: Stage, kind: str, tmp
     stage.workflow(task("task", "jobs:f"))
     async with stage.worker() as worker:
         run = await stage.start()
-        await stage.until(RUNNING, run)
+        await content(begun)
         draining = asyncio.ensure_future(worker.drain(timedelta(seconds=20)))
         late = await stage.start()
         go.touch()
