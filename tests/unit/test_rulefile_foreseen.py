@@ -63,6 +63,7 @@ class Holder:
         ("match: {type: file.arrived, data.dataset: a, data.size: {gt: 0}, data.day: x}", []),
         ("match: {type: file.changed}\nwhere: event.data.region == 'eu'", []),
         ("match: {type: {prefix: file.}}", []),
+        ("match: {none_of: [{type: file.gone}], type: file.arrived}", []),
         (
             "match: {type: file.arived}",
             ["6:19: warning: rule 'r': match: s sends no 'file.arived'; did you mean 'file.arrived'?"],
