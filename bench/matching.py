@@ -117,7 +117,8 @@ async def figures(url: str) -> list[Figure]:
     del url  # no database takes part
     small, large = payloads(10), payloads(10_000)
     of_small, of_large = _ours(Matcher(rules(10))), _ours(Matcher(rules(10_000)))
-    of_small(small), of_large(large)
+    of_small(small)
+    of_large(large)
     gc.collect()
     turns = [
         (_floor(large[at : at + TURN]), of_large(large[at : at + TURN]), of_small(small[at : at + TURN]))
