@@ -375,7 +375,7 @@ async def test_ten_thousand_renames_are_ten_thousand_events(landing: Landing) ->
         async with landing.read(settle={"quiet": "1h"}, rescan="1h") as reading:
             await landing.until_watched(reading)
             writer.communicate(b"\n")
-            # Hints are looked into side by side, so the last file may come before others: no order is promised.
+            # Hints are looked into side by side: the last file may come before others, no order is promised.
             came = [said(record) for record in await reading.take(10_000)]
             came += await landing.rest(reading)
     assert sorted(came) == sorted(f"file.arrived {number}#1" for number in range(10_000))
