@@ -75,7 +75,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header -
 lock:
 	@sh tools/install.sh uv
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --all-extras --group dev --output-file requirements.lock
-	$(COMPILE) --extra kafka --extra regex --group build --constraint requirements.lock --output-file requirements-image.lock
+	$(COMPILE) --extra kafka --extra postgres --extra regex --group build --constraint requirements.lock --output-file requirements-image.lock
 
 .PHONY: clean
 clean:

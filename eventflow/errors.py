@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class EventflowError(Exception):
@@ -64,7 +65,14 @@ class SourceUnavailable(SourceError):
 
 
 class SourceStopped(SourceError):
-    """A gap in the stream, or another origin behind the same address: stop rather than guess."""
+    """A gap in the stream, or another origin behind the same address: stop rather than guess.
+
+    `missing` is the range that is gone, as JSON in the connector's own words; the message says it too.
+    """
+
+    def __init__(self, message: str, missing: Any = None) -> None:
+        self.missing = missing
+        super().__init__(message)
 
 
 class Undecodable(EventflowError):

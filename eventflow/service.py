@@ -192,7 +192,9 @@ class Service:
 
     async def _beat_once(self) -> None:
         async with self._pool.acquire() as conn:
-            self._signals.peers = await nodes.beat(conn, self._node, self._name, self._settings.lease)
+            peers, now = await nodes.beat(conn, self._node, self._name, self._settings.lease)
+            self._signals.peers = peers
+            self._signals.clock.set(now)
             await ownership.renew(conn, self._node, self._settings.lease)
 
     async def _beat(self) -> None:

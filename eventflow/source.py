@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -31,14 +31,22 @@ __all__ = [
     "Batch",
     "Delivery",
     "Duration",
+    "Examined",
+    "Foretelling",
     "Known",
     "Locating",
     "Mark",
+    "Measured",
     "Outside",
     "Predicate",
+    "Preparing",
+    "Progress",
     "Receipt",
     "Rereading",
+    "Resumable",
+    "Resumption",
     "RoutedSource",
+    "Sends",
     "Size",
     "Source",
     "SourceContext",
@@ -86,7 +94,8 @@ class Known:
 class Batch:
     """Records read together, and what makes them count once.
 
-    Ordered: `cursor` is the JSON position after the last record. Ledger: `marks`. Pushed: neither.
+    Ordered: `cursor` is the JSON position after the last record; a batch without records moves the position
+    alone, over what is no record. Ledger: `marks`. Pushed: neither.
     `dedupe_for` is how long `Event.dedupe` keys of this batch are remembered. `id` names the batch
     through every retry of its transaction.
     """
@@ -124,14 +133,17 @@ class SourceContext:
     `folder` is the absolute folder of the rule file that declares it: relative paths start there.
     `known(items)` reads the source's ledger: a mapping holding only the items it knows.
     `known_all()` iterates over the whole ledger, for scans, in no order.
-    `secret(name)` resolves `${secret.NAME}` at use. `expression(text)` compiles a connector's CEL.
+    `secret(name)` resolves `${secret.NAME}` at use. `expression(text, variables)` compiles a connector's CEL
+    over the named variables. `now()` is the database's time as this node knows it, aware, in UTC: the only
+    clock that decides what is due.
     """
 
     folder: Path
     known: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Known]]]
     known_all: Callable[[], AsyncIterator[tuple[bytes, Known]]]
     secret: Callable[[str], str]
-    expression: Callable[[str], Predicate]
+    expression: Callable[[str, Sequence[str]], Predicate]
+    now: Callable[[], datetime]
 
 
 class Source(Protocol):
@@ -156,7 +168,7 @@ class Source(Protocol):
         ...
 
     def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
-        """Non-empty batches strictly after `cursor` (None: from the configured beginning), for ever.
+        """Batches strictly after `cursor` (None: from the configured beginning), for ever.
 
         Waits where there is nothing to hand over. The next batch is asked for only after `committed`
         of the last. Closing the iterator releases what it holds.
@@ -238,5 +250,77 @@ class Locating(Protocol):
         """Why no event stands for the item `name`, in words that follow the source's name and a colon.
 
         None where it is no item of this source. Raises `SourceUnavailable` where the system cannot be asked.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is behind its system.
+
+    `lag` counts what is there and not taken in, in `unit` ("records", "bytes", "rows"); None: unknown.
+    `note` is one sentence where something holds it back, or costs its system something.
+    """
+
+    lag: int | None
+    unit: str
+    note: str | None = None
+
+
+class Measured(Protocol):
+    """A source that can tell how far behind it is: for `sources`. Optional."""
+
+    async def progress(self, partition: str, cursor: JSON) -> Progress:
+        """Ask the system; called every few seconds by the owner of `partition`, beside `batches`.
+
+        `cursor` is the position as stored. Raises `SourceUnavailable` where the system cannot be asked.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a stopped partition goes on: its new position, and the range between the old one and that."""
+
+    cursor: JSON
+    missing: JSON
+
+
+class Resumable(Protocol):
+    """A source whose partitions can go on elsewhere than where they stood. Optional.
+
+    For `sources resume NAME --from`.
+    """
+
+    async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
+        """The position named `where`: "earliest", "latest", or as the connector writes its positions.
+
+        Raises `UsageError` where `where` names none, `SourceUnavailable` where the system cannot be asked.
+        """
+        ...
+
+
+class Preparing(Protocol):
+    """A source whose system needs preparing once, by a person: for `sources setup NAME`. Optional."""
+
+    async def preparation(self) -> Sequence[str]:
+        """The statements that are still needed, in order, each complete; none where all is there.
+
+        Raises `SourceUnavailable` where the system cannot be asked.
+        """
+        ...
+
+    async def prepare(self) -> Sequence[str]:
+        """Run what `preparation` names; the statements that were run."""
+        ...
+
+
+class Examined(Protocol):
+    """A source that knows what its system cannot deliver: for `check` and `sources setup`. Optional."""
+
+    async def examine(self) -> Sequence[str]:
+        """Warnings, a sentence each: which object, what it cannot deliver, what to do.
+
+        Raises `SourceUnavailable` where the system cannot be asked, which `check` passes over.
         """
         ...

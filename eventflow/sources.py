@@ -10,8 +10,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, cast
 from uuid import UUID
 
@@ -19,10 +19,9 @@ import structlog
 
 from eventflow.errors import OwnershipLost, SourceStopped, SourceUnavailable, Undecodable
 from eventflow.event import JSON
-from eventflow.expression import EvaluationError, Expression, activate
+from eventflow.expression import EvaluationError, Expression, VarType, activate
 from eventflow.ingest import Ingest
 from eventflow.rulefile.ruleset import SourceSpec
-from eventflow.rulefile.sources import REQUEST_VARIABLES
 from eventflow.secret import secret
 from eventflow.source import Delivery, Known, Predicate, RoutedSource, Source, SourceContext
 from eventflow.store import intake, ownership
@@ -45,20 +44,25 @@ class Mounts(Protocol):
     def unmount(self, name: str) -> None: ...
 
 
-def predicate(text: str) -> Predicate:
+def predicate(text: str, variables: Sequence[str]) -> Predicate:
     """Compile a connector's expression; evaluated, it raises `Undecodable` where it ends in an error."""
-    compiled = Expression.compile(text, REQUEST_VARIABLES)
+    compiled = Expression.compile(text, dict.fromkeys(variables, VarType.any))
 
-    def evaluate(variables: Mapping[str, JSON]) -> JSON:
+    def evaluate(values: Mapping[str, JSON]) -> JSON:
         try:
-            return compiled.evaluate(activate(variables))
+            return compiled.evaluate(activate(values))
         except EvaluationError as error:
             raise Undecodable(f"{text}: {error}") from error
 
     return evaluate
 
 
-def context_of(spec: SourceSpec, pool: Pool) -> SourceContext:
+def machine_time() -> datetime:
+    """For commands, which decide nothing by it."""
+    return datetime.now(UTC)
+
+
+def context_of(spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machine_time) -> SourceContext:
     """What the core hands to the source that `spec` configures."""
 
     async def known(items: Sequence[bytes]) -> Mapping[bytes, Known]:
@@ -73,15 +77,15 @@ def context_of(spec: SourceSpec, pool: Pool) -> SourceContext:
             for entry in page:
                 yield entry
 
-    return SourceContext(spec.folder, known, known_all, secret, predicate)
+    return SourceContext(spec.folder, known, known_all, secret, predicate, now)
 
 
 class Reading:
     """One configured source in this process: its instance, its running partitions, its patience."""
 
-    def __init__(self, spec: SourceSpec, pool: Pool) -> None:
+    def __init__(self, spec: SourceSpec, pool: Pool, now: Callable[[], datetime]) -> None:
         self.spec = spec
-        self.source: Source = spec.factory(spec.name, spec.config, context_of(spec, pool))
+        self.source: Source = spec.factory(spec.name, spec.config, context_of(spec, pool, now))
         self.origin: str | None = None
         self.partitions: Sequence[str] = ()
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -154,7 +158,7 @@ class Sources:
             self._readings.clear()
 
     def _start(self, spec: SourceSpec) -> Reading:
-        reading = Reading(spec, self._pool)
+        reading = Reading(spec, self._pool, self._signals.clock.now)
         if callable(reading.source):
             self._mounts.mount(spec.name, cast("RoutedSource", reading.source))
         return reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -18,6 +18,8 @@ from eventflow.source import Predicate
 
 DEFAULT_TYPE = "webhook.received"
 IDEMPOTENCY_KEY = "idempotency-key"
+VARIABLES = ("data", "headers", "query")
+"""What the CEL of `id`, `type`, `subject` and `time` may name."""
 
 _CREDENTIAL = re.compile(
     r"authorization|cookie|signature|password|passwd|secret|credential"
@@ -60,15 +62,15 @@ class RecordMaker:
         source: str,
         config: WebhookConfig,
         signature: bytes | None,
-        compiled: Callable[[str], Predicate],
+        compiled: Callable[[str, Sequence[str]], Predicate],
     ) -> None:
         self._source = source
         self._by_body = config.dedupe.by == "body"
         self._names = VisibleNames(signature)
-        self._id = compiled(config.id) if config.id else None
-        self._type = compiled(config.type) if config.type else None
-        self._subject = compiled(config.subject) if config.subject else None
-        self._time = compiled(config.time) if config.time else None
+        self._id = compiled(config.id, VARIABLES) if config.id else None
+        self._type = compiled(config.type, VARIABLES) if config.type else None
+        self._subject = compiled(config.subject, VARIABLES) if config.subject else None
+        self._time = compiled(config.time, VARIABLES) if config.time else None
         self._asks = bool(self._type or self._subject or self._time)
 
     def record(self, received: Received) -> Record:

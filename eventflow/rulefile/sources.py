@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
 
@@ -20,9 +21,6 @@ from eventflow.rulefile.report import nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
 from eventflow.source import Delivery, Foretelling, Known, Predicate, Source, SourceContext
-
-REQUEST_VARIABLES: Final = {"data": VarType.any, "headers": VarType.map, "query": VarType.map}
-"""What the CEL of a connector's own words (`id:`, `type:`, ...) may name."""
 
 _HOLE: Final = re.compile(r"(?<!\$)\$\{(?!\s*secret\.[A-Za-z_][A-Za-z0-9_]*\s*\})")
 
@@ -116,14 +114,14 @@ def _dry_context(folder: Path, block: Block) -> SourceContext:
         return
         yield
 
-    def expression(text: str) -> Predicate:
+    def expression(text: str, variables: Sequence[str]) -> Predicate:
         try:
-            Expression.compile(text, REQUEST_VARIABLES)
+            Expression.compile(text, dict.fromkeys(variables, VarType.any))
         except ExpressionError as error:
             _report_expression(block, text, error)
         return _never
 
-    return SourceContext(folder, known, known_all, lambda name: "", expression)
+    return SourceContext(folder, known, known_all, lambda name: "", expression, lambda: datetime.now(UTC))
 
 
 def _never(variables: Mapping[str, JSON]) -> JSON:

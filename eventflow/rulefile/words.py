@@ -111,7 +111,7 @@ WHEN = frozenset({
 
 SOURCE = Words({"connector": _text("The kind of source: file, webhook, ...")}, required=("connector",))
 
-LATER_CONNECTORS = frozenset({"kafka", "postgres_cdc", "s3", "schedule", "sql_watermark"})
+LATER_CONNECTORS = frozenset({"s3"})
 
 WORKFLOW = Words(
     {

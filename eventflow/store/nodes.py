@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -13,13 +13,17 @@ INSERT INTO node AS n (id, name, lease_until) VALUES ($1, $2, clock_timestamp() 
 ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
 """
 
-COUNT_PEERS: Final = "SELECT count(*) FROM node WHERE id <> $1 AND lease_until > clock_timestamp()"
+COUNT_PEERS: Final = """
+SELECT clock_timestamp() AS now, (SELECT count(*) FROM node WHERE id <> $1 AND lease_until > now()) AS peers
+"""
 
 
-async def beat(conn: Connection, node: UUID, name: str, lease: timedelta) -> int:
-    """Renew the node's lease; how many other nodes are alive."""
+async def beat(conn: Connection, node: UUID, name: str, lease: timedelta) -> tuple[int, datetime]:
+    """Renew the node's lease; how many other nodes are alive, and the database's time."""
     await conn.execute(BEAT, node, name, lease)
-    return int(await conn.fetchval(COUNT_PEERS, node))
+    row = await conn.fetchrow(COUNT_PEERS, node)
+    assert row is not None  # a SELECT without FROM
+    return row["peers"], row["now"]
 
 
 LEAVE: Final = """

@@ -7,7 +7,9 @@ on one global lock and halves their rate. It carries no data and may be lost; sl
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -28,10 +30,25 @@ PROOF_SECONDS: Final = 5.0
 NOTIFY: Final = "SELECT pg_notify('eventflow', t.name || ' ' || $2) FROM unnest($1::text[]) AS t(name)"
 
 
+class Clock:
+    """The database's time as this node knows it: as last told, and by the machine's steady clock since."""
+
+    def __init__(self) -> None:
+        self.set(datetime.now(UTC))
+
+    def set(self, told: datetime) -> None:
+        """Take the database's time as it has just been told."""
+        self._told, self._at = told.astimezone(UTC), time.monotonic()
+
+    def now(self) -> datetime:
+        """Aware, in UTC."""
+        return self._told + timedelta(seconds=time.monotonic() - self._at)
+
+
 class Signals:
     """The three events of this process, and their way to the other ones.
 
-    `peers` is how many other nodes are alive; with none, nothing is sent.
+    `peers` is how many other nodes are alive; with none, nothing is sent. `clock` is the database's.
     """
 
     def __init__(self, node: str) -> None:
@@ -40,6 +57,7 @@ class Signals:
         self._pending: set[Signal] = set()
         self._to_send = asyncio.Event()
         self.peers = 0
+        self.clock = Clock()
 
     def event(self, signal: Signal) -> asyncio.Event:
         """Set when there is news; whoever acts on it clears it first."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,6 +25,8 @@ class Core:
     """What outlives a source, as Postgres outlives a process: cursors, ledger, what was taken in."""
 
     def __init__(self, folder: Path) -> None:
+        self.ahead = timedelta(0)
+        """How far `now()` of the context is ahead of the machine's clock: a test may move it."""
         self.taken: list[Record] = []
         self.ledger: dict[bytes, Known] = {}
         self._folder = folder
@@ -31,7 +34,7 @@ class Core:
 
     def context(self) -> SourceContext:
         """What a source is made with. Secrets and expressions are the real ones."""
-        return SourceContext(self._folder, self._known, self._known_all, secret, predicate)
+        return SourceContext(self._folder, self._known, self._known_all, secret, predicate, self._now)
 
     def cursor(self, partition: str) -> JSON:
         """Where the partition stands: decoded anew, None before its first commit."""
@@ -56,6 +59,9 @@ class Core:
             return False
         self.ledger[mark.item] = Known(mark.fingerprint, mark.generation, mark.present)
         return True
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
 
     async def _known(self, items: Sequence[bytes]) -> Mapping[bytes, Known]:
         return {item: self.ledger[item] for item in items if item in self.ledger}
@@ -101,7 +107,7 @@ class Reading:
                 await batches.aclose()
 
     async def next(self) -> tuple[str, Batch]:
-        """The next batch with records of any partition; those of marks alone are committed by the way."""
+        """The next batch with records of any partition; those without are committed by the way."""
         assert self._batches, "the source has no partition to read"
         async with asyncio.timeout(self._deadline):
             while True:
@@ -139,7 +145,7 @@ class Reading:
 
 def _check_form(batch: Batch, delivery: Delivery, ledger: Mapping[bytes, Known]) -> None:
     """What every batch must look like, whatever is in it."""
-    assert batch.records or batch.marks, "a batch may not be empty"
+    assert batch.records or batch.marks or delivery is Delivery.ordered, "a batch may not be empty"
     assert (batch.cursor is not None) == (delivery is Delivery.ordered), "a cursor: always, or never"
     if delivery is not Delivery.ledger:
         assert not batch.marks, "only a ledger source has marks"

@@ -24,6 +24,7 @@ from eventflow.api.server import HttpServer, serve_http
 from eventflow.errors import SourceUnavailable
 from eventflow.event import Broken, Event, new_uid
 from eventflow.source import Batch, Receipt, SourceContext
+from eventflow.sources import machine_time
 from tests.http_sender import Answer, Sender, get, post, wire
 
 SECRET = "s3cret"
@@ -41,7 +42,7 @@ def context(secrets: dict[str, str] | None = None) -> SourceContext:
         return found[name]
 
     nothing: Any = None
-    return SourceContext(Path("/"), nothing, nothing, secret, nothing)
+    return SourceContext(Path("/"), nothing, nothing, secret, nothing, machine_time)
 
 
 class Commits:

@@ -34,7 +34,7 @@ class Own:
 
     def __init__(self, name: str, config: Any, context: SourceContext) -> None:
         MADE.append((name, config, context))
-        context.expression(config.filter)
+        context.expression(config.filter, ["data", "headers", "query"])
         if config.fails == "bug":
             raise KeyError("own bug")
         if config.fails:
