@@ -123,7 +123,7 @@ class Receipt:
 class Predicate(Protocol):
     """A compiled CEL expression over named variables; `Undecodable` where it ends in an error."""
 
-    def __call__(self, variables: Mapping[str, JSON]) -> JSON: ...
+    def __call__(self, values: Mapping[str, JSON], /) -> JSON: ...
 
 
 @dataclass(frozen=True, slots=True)

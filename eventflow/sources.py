@@ -83,7 +83,7 @@ def context_of(spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machi
 class Reading:
     """One configured source in this process: its instance, its running partitions, its patience."""
 
-    def __init__(self, spec: SourceSpec, pool: Pool, now: Callable[[], datetime]) -> None:
+    def __init__(self, spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machine_time) -> None:
         self.spec = spec
         self.source: Source = spec.factory(spec.name, spec.config, context_of(spec, pool, now))
         self.origin: str | None = None
