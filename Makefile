@@ -14,6 +14,7 @@ help:
 	@echo 'make demo     real files land, each starts its pipeline exactly once; run again: nothing is new'
 	@echo 'make test     every test that needs no Java, on a real Postgres that comes along'
 	@echo '              make test ARGS="-k webhook -x"      some of them'
+	@echo 'make test-kafka   the tests on a real Kafka broker; needs Java 17 and Maven'
 	@echo 'make check    format, lint, types, import contract, links in the docs, lock file'
 	@echo 'make kill     60 s of kill -9 while data arrives, judged by an oracle (exit 1: it found something)'
 	@echo '              make kill SEED=7 SECONDS=20         replay a run, or a shorter one'
@@ -39,6 +40,12 @@ demo: $(VENV)
 .PHONY: test
 test: $(VENV)
 	@$(RUN) pytest -q $(ARGS)
+
+# The jars come first: without Java or Maven this says so in one line.
+.PHONY: test-kafka
+test-kafka: $(VENV)
+	@$(RUN) tests.kafka.broker > /dev/null
+	@$(RUN) pytest -q tests/kafka $(ARGS)
 
 # One target each, so that `make -k check` says everything at once.
 CHECKS := check-format check-lint check-types check-imports check-links check-lock
@@ -79,4 +86,4 @@ lock:
 
 .PHONY: clean
 clean:
-	rm -rf .venv .bootstrap .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .bootstrap .demo .kafka .pytest_cache .ruff_cache .hypothesis .import_linter_cache
