@@ -71,8 +71,10 @@ class ScheduleSource:
                 await self._wait(position)
                 continue
             if found.skipped:
-                log.warning("ticks_skipped", source=self._name, after=_text(position, UTC),
-                            until=_text(found.position, UTC), catch_up=self._config.catch_up.value)  # fmt: skip
+                log.warning(
+                    "ticks_skipped", source=self._name, catch_up=self._config.catch_up.value,
+                    after=_text(position, UTC), until=_text(found.position, UTC),
+                )  # fmt: skip
             position = found.position
             yield Batch(self._events(found), cursor=self._cursor(position))
 

@@ -1,6 +1,6 @@
 """When a schedule ticks: instants in UTC, strictly ascending.
 
-`Ticks` is what the rest of the connector knows of a schedule. `Interval` is here; `cron.CronTicks` is the other.
+`Ticks` is what the rest of the connector knows of a schedule: an `Interval`, or `cron.CronTicks`.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class SqlWatermarkConfig(BaseModel):
     @classmethod
     def _one_name(cls, column: str) -> str:
         if not _COLUMN.fullmatch(column):
-            raise ValueError(f"{column!r} is no column; write its name, quoted where it has capitals or spaces")
+            raise ValueError(
+                f"{column!r} is no column; write its name, quoted where it has capitals or spaces"
+            )
         return column
 
     @property
