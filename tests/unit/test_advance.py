@@ -7,7 +7,7 @@ import random
 import pytest
 
 from eventflow.workflow.advance import RunState, Step, TaskState, advance, roots, step_of_only_task
-from eventflow.workflow.definition import Task, TaskKind, Workflow
+from eventflow.workflow.definition import Task, Workflow
 
 READY, RUNNING = TaskState.ready, TaskState.running
 OK, FAILED, CANCELLED = TaskState.succeeded, TaskState.failed, TaskState.cancelled
@@ -15,9 +15,7 @@ OK, FAILED, CANCELLED = TaskState.succeeded, TaskState.failed, TaskState.cancell
 
 def workflow(**after: str) -> Workflow:
     """Each task with the names it comes after, separated by blanks."""
-    tasks = {
-        name: Task(name, TaskKind.python, "m:f", after=tuple(names.split())) for name, names in after.items()
-    }
+    tasks = {name: Task(name, "m:f", after=tuple(names.split())) for name, names in after.items()}
     return Workflow("w", {}, tasks)
 
 

@@ -15,7 +15,19 @@ from tests.chaos.faults import LASTING, Kind, Moment, faults
 from tests.chaos.model import TASKS, expect
 from tests.chaos.oracle import given_up, judge
 from tests.chaos.seen import Hold, Observed, RecordSeen, RunSeen, SinkLine, TaskSeen
-from tests.chaos.truth import Entry, Hook, Line, Put, Removed, Stalled, Touched, TruthFile, read
+from tests.chaos.truth import (
+    Change,
+    Entry,
+    Hook,
+    Line,
+    Order,
+    Put,
+    Removed,
+    Stalled,
+    Touched,
+    TruthFile,
+    read,
+)
 
 HISTORY: list[Entry] = [
     Put("eu/a.csv", "s1"),
@@ -35,6 +47,11 @@ HISTORY: list[Entry] = [
     Line("p0", 1, "record", "{}"),
     Line("p0", 2, "broken", "{"),
     Line("p0", 3, "record", "{}"),
+    Order("orders/0", 0, "o1", "{}", broken=False),
+    Order("orders/0", 2, "o2", '{"o2', broken=True),
+    Order("orders/0", 4, "o3", "{}", broken=False),
+    Change(1, "c/public.plain/1/1"),
+    Change(2, "d/public.plain/1/gone"),
 ]
 
 
@@ -58,7 +75,13 @@ def perfect() -> Observed:
                     SinkLine(rule, key, run, task, 1, f"{run}/{task}", phase) for phase in ("start", "end")
                 ]
     seen.runs, seen.tasks, seen.sink = runs, tasks, sink
-    seen.records = [RecordSeen("p0", 1, (1, 1)), RecordSeen("p0", 3, (1, 2))]
+    seen.records = [
+        RecordSeen("p0", 1, (1, 1)), RecordSeen("p0", 3, (1, 2)),
+        RecordSeen("orders/0", 0, (1, 1)), RecordSeen("orders/0", 4, (1, 2)),
+        RecordSeen("rows", 1, (1, 1)), RecordSeen("rows", 2, (1, 2)),
+    ]  # fmt: skip
+    seen.ticks = ["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"]
+    seen.counted = seen.visits = 7
     seen.cursors, seen.ends = {"p0": 3}, {"p0": 3}
     seen.answers = {"h1": {"h1"}}
     return seen
@@ -153,6 +176,30 @@ def with_records_out_of_order(seen: Observed) -> None:
     seen.records = [RecordSeen("p0", 1, (2, 1)), RecordSeen("p0", 3, (1, 2))]
 
 
+def with_a_change_out_of_order(seen: Observed) -> None:
+    seen.records = [RecordSeen("rows", 1, (2, 1)), RecordSeen("rows", 2, (1, 2))]
+
+
+def with_an_aborted_record(seen: Observed) -> None:
+    seen.runs = [*seen.runs, RunSeen("aborted", "order", "o9", "succeeded")]
+
+
+def without_a_tick(seen: Observed) -> None:
+    seen.ticks = [seen.ticks[0], seen.ticks[2]]
+
+
+def with_a_tick_twice(seen: Observed) -> None:
+    seen.ticks = [*seen.ticks, "2026-01-01T01:00:01+01:00"]
+
+
+def without_any_tick(seen: Observed) -> None:
+    seen.ticks = []
+
+
+def with_a_row_not_counted(seen: Observed) -> None:
+    seen.counted -= 1
+
+
 def with_a_cursor_behind(seen: Observed) -> None:
     seen.cursors = {"p0": 2}
 
@@ -212,6 +259,12 @@ WRONG: dict[Callable[[Observed], None], str] = {
     without_a_dead_letter: "dead letters missing",
     with_a_dead_letter_twice: "dead letters too many",
     with_records_out_of_order: "overtook",
+    with_a_change_out_of_order: "overtook",
+    with_an_aborted_record: "unexpected",
+    without_a_tick: "skipped a tick",
+    with_a_tick_twice: "ticked twice",
+    without_any_tick: "skipped a tick",
+    with_a_row_not_counted: "did not count every row",
     with_a_cursor_behind: "not at the end",
     with_an_event_too_many: "do not balance",
     with_an_audit_that_fails: "audit does not balance",
@@ -259,7 +312,9 @@ def test_a_stalled_slow_write_allows_its_parts_but_not_a_lost_whole() -> None:
 def test_a_seed_plans_the_same_run_again_and_another_seed_another() -> None:
     def plan(seed: int) -> list[object]:
         hooks, files, lines = generator.hooks(seed), generator.files(seed), generator.lines(seed)
-        planned: list[object] = [next(stream) for stream in (hooks, files, lines) for _ in range(50)]
+        orders, changes = generator.orders(seed), generator.changes(seed)
+        streams = (hooks, files, lines, orders, changes)
+        planned: list[object] = [next(stream) for stream in streams for _ in range(50)]
         return [*planned, *faults(seed, 60, 3.0)]
 
     assert plan(7) == plan(7)

@@ -306,7 +306,7 @@ def test_the_source_eventflow_is_built_in() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("after: first", ["6:7: workflow 'w', task 't': needs 'python' or 'shell'"]),
+        ("after: first", ["6:7: workflow 'w', task 't': needs 'python' or 'shell' or 'kafka'"]),
         ("shell: [x]\npython: json:loads", ["7:9: workflow 'w', task 't': has both 'python' and 'shell'; a task runs one thing"]),
         ("python: nope", ["7:17: workflow 'w', task 't': python: 'nope' is not of the form module:function"]),
         (

@@ -15,7 +15,7 @@ from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Delivery
-from eventflow.workflow.definition import ParamType, Retry, TaskKind
+from eventflow.workflow.definition import ParamType, Retry
 
 SET = (Path(__file__).parent / "complete.yaml").read_text()
 
@@ -63,7 +63,7 @@ def test_tasks_stand_behind_those_they_come_after(ruleset: RuleSet) -> None:
     check, load_task = workflow.tasks["check"], workflow.tasks["load"]
     assert check.retry == Retry(3, timedelta(seconds=2))
     assert check.call == "retail.tasks:check"
-    assert load_task.kind is TaskKind.shell
+    assert isinstance(load_task.call, tuple)
     assert load_task.timeout == timedelta(minutes=10)
     assert workflow.tasks["profile"].retry.attempts == 1
 
