@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -21,7 +22,15 @@ JSON = Any
 """A decoded JSON value: None, bool, int, float, str, list or dict with str keys."""
 
 EVENTFLOW_SOURCE = "eventflow"
-"""The configured-source name of eventflow's own events: emits of rules and outcomes of runs."""
+"""The configured-source name of eventflow's own events: emits of rules, outcomes of runs, news of sources."""
+
+
+class SourceNews(StrEnum):
+    """The types of eventflow's own events about sources: subject is the source, data says which partition."""
+
+    stalled = "eventflow.source.stalled"
+    stopped = "eventflow.source.stopped"
+    recovered = "eventflow.source.recovered"
 
 
 class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,10 +23,11 @@ from eventflow.api.app import App
 from eventflow.api.server import serve_http
 from eventflow.embedded import Embedded
 from eventflow.errors import UsageError
-from eventflow.event import new_uid
+from eventflow.event import SourceNews, new_uid
 from eventflow.forever import Step, forever
 from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
+from eventflow.measure import Measure
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.folder import read_folder, set_folder
@@ -34,7 +35,7 @@ from eventflow.rulefile.load import load
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.settings import Settings
 from eventflow.sources import Sources
-from eventflow.store import nodes, ownership, rulesets
+from eventflow.store import health, nodes, ownership, rulesets
 from eventflow.store.failures import is_disconnect
 from eventflow.store.migrate import migrate
 from eventflow.store.pool import LEAST_PATIENCE, Pool, check_server, connect, connect_once
@@ -138,8 +139,9 @@ class Service:
         await self._revisions.refresh()
         async with asyncio.TaskGroup() as loops:
             sources = Sources(
-                self._pool, self._node, self._settings.lease, self._ingest, self._signals, self._app, loops
-            )
+                self._pool, self._node, self._settings.lease, self._ingest, self._signals, self._app, loops,
+                self._wanted,
+            )  # fmt: skip
             running = [
                 loops.create_task(forever(name, step)) for name, step in self._steps(sources, path).items()
             ]
@@ -183,6 +185,8 @@ class Service:
             "signals": self._listen,
             "rescue": self._rescuer.run,
             "maintenance": self._maintenance.run,
+            "progress": Measure(self._pool, self._node, sources.readings).run,
+            "health": self._tell_health,
         }
         if path is not None:
             steps["watch"] = Watcher(path, self._pool, self._signals).run
@@ -201,6 +205,20 @@ class Service:
         """Renew the leases of this node and its partitions three times per lease."""
         await self._beat_once()
         await asyncio.sleep(self._settings.lease.total_seconds() / 3)
+
+    async def _tell_health(self) -> None:
+        """News of sources in trouble, or out of it, for rules that ask."""
+        async with self._pool.acquire() as conn:
+            news = await health.tell(
+                conn, self._revisions.current.sources.keys(), self._settings.lease, self._wanted
+            )
+        for event in news:
+            say = log.info if event.type == SourceNews.recovered else log.warning
+            where = {"source": event.data["source"], "partition": event.data["partition"]}
+            say(event.type.removeprefix("eventflow.").replace(".", "_"), **where, reason=event.data["reason"])
+        if news:
+            self._announce()
+        await asyncio.sleep(POLL_SECONDS)
 
     async def _leave(self) -> None:
         """Hand back what this node still owns; without Postgres its leases run out by themselves."""

@@ -2,6 +2,7 @@
 
 Every owned partition is one lease row; a node claims free ones up to its share, and any that nobody has
 taken for a whole lease. A node that cannot open its source says so and lets go, so that another may try.
+What senders push has no owner: every node serves it, unless a person has paused it.
 """
 
 from __future__ import annotations
@@ -10,31 +11,34 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, cast
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 import structlog
 
-from eventflow.errors import OwnershipLost, SourceStopped, SourceUnavailable, Undecodable
+from eventflow.context import context_of, machine_time
+from eventflow.errors import OwnershipLost, SourceError, SourceStopped, SourceUnavailable
 from eventflow.event import JSON
-from eventflow.expression import EvaluationError, Expression, VarType, activate
 from eventflow.ingest import Ingest
 from eventflow.rulefile.ruleset import SourceSpec
-from eventflow.secret import secret
-from eventflow.source import Delivery, Known, Predicate, RoutedSource, Source, SourceContext
-from eventflow.store import intake, ownership
+from eventflow.source import Delivery, RoutedSource, Source
+from eventflow.store import health, nodes, ownership
 from eventflow.store.failures import is_disconnect
-from eventflow.store.ownership import Claim
+from eventflow.store.ownership import Claim, Holding, Wanted
 from eventflow.store.pool import Pool
-from eventflow.store.signals import Signals
+from eventflow.store.signals import Signal, Signals
 
 log = structlog.get_logger()
 
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 10.0
-"""How long a source may take to say what stands behind it: the others are claimed after that."""
+"""How long a source may take to say what stands behind it."""
+LOOK_EVERY_SECONDS: Final = 5.0
+"""How often a source that is well is asked."""
+PROMPT_SECONDS: Final = 0.5
+"""How long a round of claims waits for those who are being asked; the slower ones are claimed later."""
 
 
 class Mounts(Protocol):
@@ -42,42 +46,6 @@ class Mounts(Protocol):
 
     def mount(self, name: str, source: RoutedSource) -> None: ...
     def unmount(self, name: str) -> None: ...
-
-
-def predicate(text: str, variables: Sequence[str]) -> Predicate:
-    """Compile a connector's expression; evaluated, it raises `Undecodable` where it ends in an error."""
-    compiled = Expression.compile(text, dict.fromkeys(variables, VarType.any))
-
-    def evaluate(values: Mapping[str, JSON]) -> JSON:
-        try:
-            return compiled.evaluate(activate(values))
-        except EvaluationError as error:
-            raise Undecodable(f"{text}: {error}") from error
-
-    return evaluate
-
-
-def machine_time() -> datetime:
-    """For commands, which decide nothing by it."""
-    return datetime.now(UTC)
-
-
-def context_of(spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machine_time) -> SourceContext:
-    """What the core hands to the source that `spec` configures."""
-
-    async def known(items: Sequence[bytes]) -> Mapping[bytes, Known]:
-        async with pool.acquire() as conn:
-            return await intake.known(conn, spec.name, items)
-
-    async def known_all() -> AsyncIterator[tuple[bytes, Known]]:
-        after: bytes | None = b""
-        while after is not None:
-            async with pool.acquire() as conn:
-                page, after = await intake.known_page(conn, spec.name, after)
-            for entry in page:
-                yield entry
-
-    return SourceContext(spec.folder, known, known_all, secret, predicate, now)
 
 
 class Reading:
@@ -90,7 +58,9 @@ class Reading:
         self.partitions: Sequence[str] = ()
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.free_since: dict[str, float] = {}
+        self.look: asyncio.Task[None] | None = None
         self.reported = False
+        self._look_again = 0.0
         self._pause = 0.0
         self._not_before = 0.0
 
@@ -108,6 +78,29 @@ class Reading:
         well = now - self._not_before > LONGEST_BACKOFF_SECONDS
         self._pause = 1.0 if well else min(LONGEST_BACKOFF_SECONDS, 2 * self._pause)
         self._not_before = now + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        self._look_again = 0.0
+
+    async def ask(self) -> None:
+        """Ask what stands behind the source and which partitions it has. Raises what the source raises."""
+        async with asyncio.timeout(LOOK_SECONDS):
+            origin, partitions = await self.source.origin(), await self.source.partitions()
+        self.origin, self.partitions = origin, partitions
+        self._look_again = time.monotonic() + LOOK_EVERY_SECONDS
+
+    def due(self) -> bool:
+        """Whether it is time to ask: at first, after a failure, and now and then."""
+        return self.look is None and self.ready() and time.monotonic() >= self._look_again
+
+    def begin_to_look(self, look: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Ask in a task of its own; one at a time."""
+        self.look = asyncio.create_task(look)
+        return self.look
+
+    def end_look(self) -> None:
+        """Let go of a look that is done. Raises what it raised: that Postgres is away, and no more."""
+        if self.look is not None and self.look.done():
+            look, self.look = self.look, None
+            look.result()
 
 
 class Sources:
@@ -122,6 +115,7 @@ class Sources:
         signals: Signals,
         mounts: Mounts,
         tasks: asyncio.TaskGroup,
+        wanted: health.Wanted = lambda _type: False,
     ) -> None:
         self._tasks = tasks
         self._pool = pool
@@ -130,6 +124,7 @@ class Sources:
         self._ingest = ingest
         self._signals = signals
         self._mounts = mounts
+        self._wanted = wanted
         self._readings: dict[str, Reading] = {}
         self._peers = 0
         self._lock = asyncio.Lock()
@@ -146,8 +141,15 @@ class Sources:
             for name, spec in specs.items():
                 if name not in self._readings:
                     self._readings[name] = self._start(spec)
-            self._serve_pushed()
-            await self._claim_share()
+            await self._look_around()
+            holdings = await self._holdings()
+            await self._serve_pushed(holdings)
+            await self._claim_share(holdings)
+
+    @property
+    def readings(self) -> Mapping[str, Reading]:
+        """The sources of this process by name."""
+        return self._readings
 
     async def stop(self) -> None:
         """End every partition task, for good; their claims are released."""
@@ -163,38 +165,64 @@ class Sources:
             self._mounts.mount(spec.name, cast("RoutedSource", reading.source))
         return reading
 
-    def _serve_pushed(self) -> None:
+    async def _serve_pushed(self, holdings: Mapping[tuple[str, str], Holding]) -> None:
         """Start what is new, and what ended by a cancellation inside the connector: no handler sees that."""
-        for reading in self._readings.values():
-            if not reading.owned and ("" not in reading.tasks or reading.tasks[""].done()):
+        for name, reading in self._readings.items():
+            if reading.owned:
+                continue
+            row, task = holdings.get((name, "")), reading.tasks.get("")
+            if row is not None and row.state == "paused":
+                if task is not None and not task.done():
+                    log.info("source_paused", source=name)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+            elif task is None or task.done():
                 reading.tasks[""] = self._tasks.create_task(self._serve(reading))
 
     async def _stop(self, reading: Reading) -> None:
         if callable(reading.source):
             self._mounts.unmount(reading.spec.name)
-        for task in reading.tasks.values():
+        tasks = [*reading.tasks.values(), *([reading.look] if reading.look else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*reading.tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ who reads what
 
-    async def _claim_share(self) -> None:
+    async def _look_around(self) -> None:
+        """Ask the sources whose time it is, all at once; the answers of slow ones count in later rounds."""
+        readings = [reading for reading in self._readings.values() if reading.owned]
+        started = [reading.begin_to_look(self._look(reading)) for reading in readings if reading.due()]
+        if started:
+            _, late = await asyncio.wait(started, timeout=PROMPT_SECONDS)
+            for look in late:  # the round after its answer need not wait for its time
+                look.add_done_callback(lambda _: self._signals.event(Signal.ruleset).set())
+        for reading in readings:
+            reading.end_look()
+
+    async def _holdings(self) -> Mapping[tuple[str, str], Holding]:
+        """Who holds what. Who else is alive is asked as well: shares follow the nodes, not our heartbeat."""
+        async with self._pool.acquire() as conn:
+            self._signals.peers, now = await nodes.peers(conn, self._node)
+            self._signals.clock.set(now)
+            rows = await ownership.holdings(conn, list(self._readings))
+        return {(row.source, row.partition): row for row in rows}
+
+    async def _claim_share(self, holdings: Mapping[tuple[str, str], Holding]) -> None:
         readings = [reading for reading in self._readings.values() if reading.owned]
         for reading in readings:
             reading.tasks = {p: task for p, task in reading.tasks.items() if not task.done()}
-        await asyncio.gather(*(self._look(reading) for reading in readings if reading.ready()))
         if self._signals.peers > self._peers:
             await self._make_room(readings)
         self._peers = self._signals.peers
-        await self._take(readings)
+        free = [one for reading in readings for one in await self._free(reading, holdings)]
+        await self._take(readings, free)
 
     async def _look(self, reading: Reading) -> None:
         """Ask the source what stands behind it; say so where it cannot be opened. Harms no other source."""
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                reading.origin = await reading.source.origin()
-                reading.partitions = await reading.source.partitions()
-        except SourceUnavailable as error:
+            await reading.ask()
+        except SourceError as error:
             await self._report(reading, str(error))
         except TimeoutError:
             await self._report(reading, f"no answer within {LOOK_SECONDS:g} s")
@@ -217,49 +245,58 @@ class Sources:
         total = sum(len(reading.partitions) for reading in readings)
         return math.ceil(total / (self._signals.peers + 1))
 
-    async def _take(self, readings: Sequence[Reading]) -> None:
-        async with self._pool.acquire() as conn:
-            rows = await ownership.holdings(conn, [reading.spec.name for reading in readings])
-        held = {(row.source, row.partition): row for row in rows}
-        share = self._share(readings)
-        mine = sum(len(reading.tasks) for reading in readings)
-        for reading in readings:
-            for partition in reading.partitions:
-                row = held.get((reading.spec.name, partition))
-                if partition in reading.tasks:
-                    if row and row.owner != self._node:
-                        # This process was stopped past its lease: no batch of it can commit any more.
-                        reading.tasks[partition].cancel()
-                    continue
-                if not reading.ready():
-                    if row and row.owner == self._node:
-                        # Its release did not reach Postgres, and the heartbeat would keep it for ever.
-                        await self._let_go(reading, partition)
-                    continue
-                if row and (row.state in ("paused", "stopped") or (row.leased and row.owner != self._node)):
-                    reading.free_since.pop(partition, None)
-                    continue
-                since = reading.free_since.setdefault(partition, time.monotonic())
-                if mine < share or time.monotonic() - since > self._lease.total_seconds():
-                    mine += await self._claim(reading, partition)
+    async def _free(
+        self, reading: Reading, holdings: Mapping[tuple[str, str], Holding]
+    ) -> Sequence[tuple[Reading, str]]:
+        """The partitions of the source that this node might claim; lets go of what it lost or cannot read."""
+        free: list[tuple[Reading, str]] = []
+        for partition in reading.partitions:
+            row = holdings.get((reading.spec.name, partition))
+            if partition in reading.tasks:
+                if row and row.owner != self._node:
+                    # This process was stopped past its lease, or a person has paused the source: no batch
+                    # of it can commit any more.
+                    reading.tasks[partition].cancel()
+            elif not reading.ready():
+                if row and row.owner == self._node:
+                    # Its release did not reach Postgres, and the heartbeat would keep it for ever.
+                    await self._let_go(reading, partition)
+            elif row and (row.state in ("paused", "stopped") or (row.leased and row.owner != self._node)):
+                reading.free_since.pop(partition, None)
+            else:
+                reading.free_since.setdefault(partition, time.monotonic())
+                free.append((reading, partition))
+        return free
 
-    async def _claim(self, reading: Reading, partition: str) -> int:
-        name = reading.spec.name
-        try:
-            async with self._pool.acquire() as conn:
-                claim = await ownership.claim(conn, name, partition, self._node, self._lease, reading.origin)
-        except SourceStopped as error:
-            log.error("source_stopped", source=name, partition=partition, reason=str(error))
-            reading.failed()
-            async with self._pool.acquire() as conn:
-                await ownership.stop(conn, name, partition, self._node, str(error))
-            return 0
-        if claim is None:
-            return 0
-        reading.free_since.pop(partition, None)
-        reading.tasks[partition] = self._tasks.create_task(self._read(reading, claim))
-        log.info("partition_claimed", source=name, partition=partition, epoch=claim.epoch)
-        return 1
+    async def _take(self, readings: Sequence[Reading], free: Sequence[tuple[Reading, str]]) -> None:
+        """Claim up to this node's share, and beyond it what nobody has taken for a whole lease."""
+        # In an order of its own: nodes that start together would all reach for the same ones first.
+        free = random.sample(free, len(free))
+        share = self._share(readings)
+        patient = time.monotonic() - self._lease.total_seconds()
+        left_over = [one for one in free if one[0].free_since[one[1]] < patient]
+        await self._claim(left_over)
+        free = [one for one in free if one not in left_over]
+        while free and (room := share - sum(len(reading.tasks) for reading in readings)) > 0:
+            await self._claim(free[:room])
+            free = free[room:]
+
+    async def _claim(self, free: Sequence[tuple[Reading, str]]) -> None:
+        if not free:
+            return
+        wanted = [Wanted(reading.spec.name, partition, reading.origin) for reading, partition in free]
+        async with self._pool.acquire() as conn:
+            claims, foreign = await ownership.claim_all(conn, wanted, self._node, self._lease)
+            for claim, error in foreign:
+                log.error("source_stopped", source=claim.source, partition=claim.partition, reason=str(error))
+                await ownership.release(conn, claim, "stopped", str(error))
+        for claim, _ in foreign:
+            self._readings[claim.source].failed()
+        for claim in claims:
+            reading = self._readings[claim.source]
+            reading.free_since.pop(claim.partition, None)
+            reading.tasks[claim.partition] = self._tasks.create_task(self._read(reading, claim))
+            log.info("partition_claimed", source=claim.source, partition=claim.partition, epoch=claim.epoch)
 
     async def _let_go(self, reading: Reading, partition: str) -> None:
         async with self._pool.acquire() as conn:
@@ -275,21 +312,22 @@ class Sources:
     async def _take_back_report(self, reading: Reading) -> None:
         if reading.reported:
             async with self._pool.acquire() as conn:
-                await ownership.take_back_report(conn, reading.spec.name)
+                if await health.take_back_report(conn, reading.spec.name, self._wanted):
+                    self._signals.send(Signal.outbox)
             reading.reported = False
 
     # ------------------------------------------------------------------ the tasks
 
     async def _read(self, reading: Reading, claim: Claim) -> None:
         """Read one owned partition until it ends one way or another; then let go of it."""
-        state, message = "waiting", None
+        state, message, missing = "waiting", None, None
         bound = log.bind(source=claim.source, partition=claim.partition)
         try:
             await self._ingest.run_partition(reading.source, claim)
         except OwnershipLost as error:
             bound.warning("partition_lost", reason=str(error))
         except SourceStopped as error:
-            state, message = "stopped", str(error)
+            state, message, missing = "stopped", str(error), error.missing
             bound.error("source_stopped", reason=message)
         except SourceUnavailable as error:
             message = str(error)
@@ -303,12 +341,12 @@ class Sources:
                 message = f"{type(error).__name__}: {error}"
                 bound.exception("source_failed")
         finally:
-            await asyncio.shield(self._release(claim, state, message))
+            await asyncio.shield(self._release(claim, state, message, missing))
 
-    async def _release(self, claim: Claim, state: str, message: str | None) -> None:
+    async def _release(self, claim: Claim, state: str, message: str | None, missing: JSON) -> None:
         try:
             async with self._pool.acquire(timeout=5) as conn:
-                await ownership.release(conn, claim, state, message)
+                await ownership.release(conn, claim, state, message, missing)
         except Exception as error:
             # The lease runs out by itself; another node then takes over.
             log.warning("release_failed", source=claim.source, partition=claim.partition, error=repr(error))

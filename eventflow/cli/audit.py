@@ -117,8 +117,8 @@ def _gap(source: str, missing: int) -> str:
 
 async def _compare(pool: Pool, ruleset: RuleSet, rows: list[dict[str, Any]], problems: list[str]) -> None:
     """Ask the systems of sources that can say what they hold. Files still settling count as unknown."""
+    from eventflow.context import context_of
     from eventflow.errors import SourceError
-    from eventflow.sources import context_of
 
     by_source = {row["source"]: row for row in rows}
     for name, spec in ruleset.sources.items():

@@ -1,8 +1,8 @@
 """Rules that can never work, as far as the set alone tells: types nobody sends, fields that no event has.
 
 Connectors that know beforehand say what they send (`eventflow.source.Foretelling`); eventflow's own
-events are those that rules emit and the ends of runs. What is told here is a warning: events may also be
-sent in again from times when the set was another.
+events are those that rules emit, the ends of runs and news of sources. What is told here is a warning:
+events may also be sent in again from times when the set was another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eventflow.event import EVENTFLOW_SOURCE
+from eventflow.event import EVENTFLOW_SOURCE, SourceNews
 from eventflow.expression import Reference
 from eventflow.matching.path import parse_path
 from eventflow.matching.pattern import COMBINATORS
@@ -24,6 +24,7 @@ from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.source import Sends
 
 _ENDS = frozenset(f"eventflow.run.{state}" for state in OUTCOMES)
+_NEWS = frozenset(news.value for news in SourceNews)
 
 
 def check_foreseen(
@@ -34,7 +35,7 @@ def check_foreseen(
         return
     blocks = document.definitions["rules"]
     emitted = {node.value for block in blocks.values() if isinstance(node := block.get("emit"), ScalarNode)}
-    own = Sends(types=_ENDS | {type_ for type_ in emitted if isinstance(type_, str)})
+    own = Sends(types=_ENDS | _NEWS | {type_ for type_ in emitted if isinstance(type_, str)})
     for rule in rules:
         _Check(rule, blocks[rule.name], own, sources).run(document.names["workflows"])
 

@@ -76,10 +76,23 @@ async def write_events(
 
 WRITE: Final = """
 WITH counted AS (
-    INSERT INTO source_partition AS p (source, partition, taken, duplicates, last_event)
-    SELECT $1, $2, $3::bigint, 0, $4 WHERE $3::bigint > 0
+    INSERT INTO source_partition AS p (source, partition, taken, last_event, rate)
+    SELECT $1, $2, $3::bigint, $4, $3::bigint / 60.0 WHERE $3::bigint > 0
     ON CONFLICT (source, partition) DO UPDATE
-    SET taken = p.taken + excluded.taken, last_event = excluded.last_event
+    SET taken = p.taken + excluded.taken,
+        last_event = greatest(p.last_event, excluded.last_event),
+        (rate, gaps, gaps_square, learnt) = (
+            SELECT p.rate * exp(-least(50, t.gap / 60)) + excluded.rate,
+                   CASE WHEN t.counts THEN p.gaps * t.fading + t.gap ELSE p.gaps END,
+                   CASE WHEN t.counts THEN p.gaps_square * t.fading + t.gap * t.gap ELSE p.gaps_square END,
+                   p.learnt + t.counts::int
+            FROM (
+                SELECT g.gap, exp(-least(50, g.gap / 86400)) AS fading,
+                       coalesce(p.last_event >= p.since, false) AND p.trouble IS NULL AS counts
+                FROM (SELECT greatest(0, coalesce(extract(epoch FROM excluded.last_event - p.last_event),
+                                                  0))::float8) AS g(gap)
+            ) AS t
+        )
 ), fired AS (
     INSERT INTO firing (id, rule, revision, state, event_uid, run_id, replayof, at)
     SELECT t.id, t.rule, $5, 'admitted', t.event_uid, t.run_id, t.replayof, $4

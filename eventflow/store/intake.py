@@ -51,7 +51,7 @@ async def savepoint(conn: Connection) -> AsyncGenerator[None]:
 
 ADVANCE: Final = """
 UPDATE source_partition
-SET cursor = coalesce($6, cursor), version = version + 1, batch_id = $7,
+SET cursor = coalesce($6, cursor), version = version + 1, batch_id = $7, unread = NULL,
     lease_until = clock_timestamp() + $8::interval
 WHERE source = $1 AND partition = $2 AND owner = $3 AND epoch = $4 AND version = $5
   AND (SELECT coalesce(max(revision), 0) FROM ruleset) = $9

@@ -21,6 +21,11 @@ SELECT clock_timestamp() AS now, (SELECT count(*) FROM node WHERE id <> $1 AND l
 async def beat(conn: Connection, node: UUID, name: str, lease: timedelta) -> tuple[int, datetime]:
     """Renew the node's lease; how many other nodes are alive, and the database's time."""
     await conn.execute(BEAT, node, name, lease)
+    return await peers(conn, node)
+
+
+async def peers(conn: Connection, node: UUID) -> tuple[int, datetime]:
+    """How many other nodes are alive, and the database's time."""
     row = await conn.fetchrow(COUNT_PEERS, node)
     assert row is not None  # a SELECT without FROM
     return row["peers"], row["now"]
@@ -28,7 +33,7 @@ async def beat(conn: Connection, node: UUID, name: str, lease: timedelta) -> tup
 
 LEAVE: Final = """
 WITH gone AS (DELETE FROM node WHERE id = $1)
-UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting'
+UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting', since = clock_timestamp()
 WHERE owner = $1 AND state = 'running'
 """
 

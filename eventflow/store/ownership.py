@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from eventflow.errors import SourceStopped
-from eventflow.event import JSON, decode_json
+from eventflow.event import JSON, decode_json, encode_json
 from eventflow.store.pool import Connection
 
 
@@ -54,45 +54,83 @@ async def holdings(conn: Connection, sources: Sequence[str]) -> list[Holding]:
     return [Holding(r["source"], r["partition"], r["owner"], r["state"], bool(r["leased"])) for r in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A partition that a node would read, and what stands behind it now (None: no such thing)."""
+
+    source: str
+    partition: str
+    origin: str | None
+
+
 END_BACKENDS_OF_EXPIRED: Final = """
 SELECT count(pg_terminate_backend(a.pid))
-FROM source_partition AS p
+FROM unnest($1::text[], $2::text[]) AS t(source, partition)
+JOIN source_partition AS p USING (source, partition)
 JOIN pg_stat_activity AS a ON a.application_name = 'eventflow ' || p.owner::text
-WHERE p.source = $1 AND p.partition = $2 AND p.owner <> $3 AND p.lease_until <= clock_timestamp()
+WHERE p.owner <> $3 AND p.lease_until <= clock_timestamp()
 """
 
 CLAIM: Final = """
 INSERT INTO source_partition AS p (source, partition, owner, epoch, lease_until, origin, state)
-VALUES ($1, $2, $3, 1, clock_timestamp() + $4::interval, $5, 'running')
+SELECT t.source, t.partition, $4, 1, clock_timestamp() + $5::interval, t.origin, 'running'
+FROM unnest($1::text[], $2::text[], $3::text[]) AS t(source, partition, origin)
+ORDER BY t.source, t.partition
 ON CONFLICT (source, partition) DO UPDATE
 SET owner = excluded.owner, epoch = p.epoch + 1, lease_until = excluded.lease_until,
-    origin = coalesce(p.origin, excluded.origin), state = 'running', message = NULL
+    origin = coalesce(p.origin, excluded.origin), state = 'running', message = NULL, missing = NULL,
+    since = clock_timestamp()
 WHERE (p.owner IS NULL OR p.owner = excluded.owner OR p.lease_until <= clock_timestamp())
   AND p.state IN ('waiting', 'running')
-RETURNING p.epoch, p.version, p.cursor, p.batch_id, p.origin
+RETURNING p.source, p.partition, p.epoch, p.version, p.cursor, p.batch_id, p.origin
 """
+
+
+async def claim_all(
+    conn: Connection, wanted: Sequence[Wanted], node: UUID, lease: timedelta
+) -> tuple[list[Claim], list[tuple[Claim, SourceStopped]]]:
+    """Own these partitions for `lease`, without those that another node owns or a person holds back.
+
+    A stopped process (SIGSTOP in mid-transaction) still holds row locks that no server timeout ends
+    during COPY, so the backends of expired owners are ended first. Rows are locked in one order. The second
+    list holds those behind which another origin stands than the one that their position belongs to.
+    """
+    columns = [one.source for one in wanted], [one.partition for one in wanted]
+    origins = {(one.source, one.partition): one.origin for one in wanted}
+    await conn.execute(END_BACKENDS_OF_EXPIRED, *columns, node)
+    claims: list[Claim] = []
+    foreign: list[tuple[Claim, SourceStopped]] = []
+    for row in await conn.fetch(CLAIM, *columns, list(origins.values()), node, lease):
+        cursor = None if row["cursor"] is None else decode_json(row["cursor"])
+        claim = Claim(
+            row["source"], row["partition"], node, row["epoch"], row["version"], cursor, row["batch_id"]
+        )
+        there = origins[claim.source, claim.partition]
+        if there is None or row["origin"] == there:
+            claims.append(claim)
+        else:
+            foreign.append((claim, _foreign(claim.source, row["origin"], there)))
+    return claims, foreign
+
+
+def _foreign(source: str, origin: str, there: str) -> SourceStopped:
+    return SourceStopped(
+        f"source '{source}': its position belongs to {origin!r}, but {there!r} is there now; point it back, "
+        f"give the source a new name, or say `eventflow sources resume {source} --from earliest`"
+    )
 
 
 async def claim(
     conn: Connection, source: str, partition: str, node: UUID, lease: timedelta, origin: str | None
 ) -> Claim | None:
-    """Own the partition for `lease`; None where another node does, or a person has stopped it.
+    """Own one partition; None where another node does, or a person holds it back.
 
-    A stopped process (SIGSTOP in mid-transaction) still holds row locks that no server timeout ends
-    during COPY, so the backends of an expired owner are ended first. Raises `SourceStopped` where
-    another origin stands behind the partition than the one its position belongs to.
+    Raises `SourceStopped` where another origin stands behind it.
     """
-    await conn.execute(END_BACKENDS_OF_EXPIRED, source, partition, node)
-    row = await conn.fetchrow(CLAIM, source, partition, node, lease, origin)
-    if row is None:
-        return None
-    if origin is not None and row["origin"] != origin:
-        raise SourceStopped(
-            f"source '{source}': its position belongs to {row['origin']!r}, but {origin!r} is there now; "
-            "point it back, or give the source a new name"
-        )
-    cursor = None if row["cursor"] is None else decode_json(row["cursor"])
-    return Claim(source, partition, node, row["epoch"], row["version"], cursor, row["batch_id"])
+    claims, foreign = await claim_all(conn, [Wanted(source, partition, origin)], node, lease)
+    for _, error in foreign:
+        raise error
+    return claims[0] if claims else None
 
 
 RENEW: Final = """
@@ -110,41 +148,46 @@ async def renew(conn: Connection, node: UUID, lease: timedelta) -> None:
 
 
 RELEASE: Final = """
-UPDATE source_partition SET owner = NULL, lease_until = NULL, state = $5, message = $6
+UPDATE source_partition
+SET owner = NULL, lease_until = NULL, state = $5, message = $6, missing = $7, since = clock_timestamp(),
+    unread = CASE WHEN $6::text IS NULL THEN unread ELSE coalesce(unread, clock_timestamp()) END
 WHERE source = $1 AND partition = $2 AND owner = $3 AND epoch = $4
 """
 
 
-async def release(conn: Connection, held: Claim, state: str = "waiting", message: str | None = None) -> None:
-    """Let go of the partition; a claim that was lost meanwhile changes nothing."""
-    await conn.execute(RELEASE, held.source, held.partition, held.node, held.epoch, state, message)
+async def release(
+    conn: Connection,
+    held: Claim,
+    state: str = "waiting",
+    message: str | None = None,
+    missing: JSON = None,
+) -> None:
+    """Let go of the partition; a claim that was lost meanwhile changes nothing.
+
+    State `stopped` stays until a person says otherwise; `missing` is then the range that is gone.
+    """
+    gone = None if missing is None else encode_json(missing)
+    await conn.execute(RELEASE, held.source, held.partition, held.node, held.epoch, state, message, gone)
 
 
 REPORT: Final = """
-INSERT INTO source_partition AS p (source, partition, state, message) VALUES ($1, $2, $3, $4)
-ON CONFLICT (source, partition) DO UPDATE SET state = excluded.state, message = excluded.message
+INSERT INTO source_partition AS p (source, partition, state, message, unread)
+VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NOT NULL THEN clock_timestamp() END)
+ON CONFLICT (source, partition) DO UPDATE
+SET state = excluded.state, message = excluded.message, since = clock_timestamp(),
+    unread = CASE WHEN $4::text IS NULL THEN p.unread ELSE coalesce(p.unread, excluded.unread) END
 WHERE p.owner IS NULL AND p.state IN ('waiting', 'running')
 """
 
 
 async def report(conn: Connection, source: str, partition: str, state: str, message: str | None) -> None:
-    """Say in `sources` why nobody reads the partition; says nothing over an owner."""
+    """Say in `sources` why nobody reads the partition; says nothing over an owner or a person."""
     await conn.execute(REPORT, source, partition, state, message)
 
 
-TAKE_BACK_REPORT: Final = """
-DELETE FROM source_partition
-WHERE source = $1 AND partition = '' AND state = 'waiting' AND epoch = 0 AND version = 0 AND taken = 0
-"""
-
-
-async def take_back_report(conn: Connection, source: str) -> None:
-    """The source can be opened again: forget the row that only said why it could not."""
-    await conn.execute(TAKE_BACK_REPORT, source)
-
-
 LET_GO: Final = """
-UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting'
+UPDATE source_partition
+SET owner = NULL, lease_until = NULL, state = 'waiting', since = clock_timestamp()
 WHERE source = $1 AND partition = $2 AND owner = $3
 """
 
@@ -152,14 +195,3 @@ WHERE source = $1 AND partition = $2 AND owner = $3
 async def let_go(conn: Connection, source: str, partition: str, node: UUID) -> None:
     """Release, without a claim at hand: for what this node owns but does not read."""
     await conn.execute(LET_GO, source, partition, node)
-
-
-STOP: Final = """
-UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'stopped', message = $4
-WHERE source = $1 AND partition = $2 AND owner = $3
-"""
-
-
-async def stop(conn: Connection, source: str, partition: str, node: UUID, message: str) -> None:
-    """Stop a partition that this node has claimed: it goes on only when a person says so."""
-    await conn.execute(STOP, source, partition, node, message)

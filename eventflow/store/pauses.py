@@ -1,4 +1,4 @@
-"""Sources that a person holds back, and lets go on.
+"""Sources that a person holds back, and lets go on: where they stood, or elsewhere.
 
 A pause takes the partition away from its owner: the owner's next batch fails its compare-and-set, and it
 lets go at its next look. Nothing is lost: the position stays, and whoever claims it later reads on.
@@ -6,13 +6,19 @@ lets go at its next look. Nothing is lost: the position stays, and whoever claim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, LiteralString
 
+from eventflow.errors import UsageError
+from eventflow.event import JSON, decode_json, encode_json
+from eventflow.source import Resumption
 from eventflow.store.pool import Connection
 
 PAUSE: Final[LiteralString] = """
 UPDATE source_partition
-SET state = 'paused', owner = NULL, lease_until = NULL, message = 'paused by a person'
+SET state = 'paused', owner = NULL, lease_until = NULL, message = 'paused by a person',
+    since = clock_timestamp()
 WHERE source = $1 AND partition <> 'outbox' AND state <> 'paused'
 RETURNING partition
 """
@@ -28,18 +34,94 @@ async def pause(conn: Connection, source: str) -> int:
 
 RESUME: Final[LiteralString] = """
 UPDATE source_partition
-SET state = 'waiting', message = NULL
-WHERE source = $1 AND partition <> 'outbox' AND state IN ('paused', 'stopped')
+SET state = 'waiting', message = NULL, since = clock_timestamp()
+WHERE source = $1 AND partition = coalesce($2, partition) AND partition <> 'outbox'
+  AND state IN ('paused', 'stopped')
 RETURNING partition
 """
 
 
-async def resume(conn: Connection, source: str) -> int:
+async def resume(conn: Connection, source: str, partition: str | None = None) -> int:
     """Any node may read the source again, from where it stood; how many partitions were paused or stopped.
 
-    A source that stopped because another origin stands behind it stops again unless that was mended.
+    One that stopped at a gap, or because another origin stands behind it, is tried again and stops again
+    unless that was mended.
     """
-    return len(await conn.fetch(RESUME, source))
+    return len(await conn.fetch(RESUME, source, partition))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A partition that is paused or stopped: what it says, its position, and the version of that."""
+
+    partition: str
+    state: str
+    message: str | None
+    cursor: JSON
+    version: int
+
+
+READ_HELD: Final[LiteralString] = """
+SELECT partition, state, message, cursor, version
+FROM source_partition
+WHERE source = $1 AND partition <> 'outbox' AND state IN ('paused', 'stopped')
+ORDER BY partition
+"""
+
+
+async def held(conn: Connection, source: str) -> list[Held]:
+    """The partitions of the source that a person must let go on."""
+    return [
+        Held(
+            row["partition"], row["state"], row["message"],
+            None if row["cursor"] is None else decode_json(row["cursor"]), row["version"],
+        )
+        for row in await conn.fetch(READ_HELD, source)
+    ]  # fmt: skip
+
+
+RESUME_AT: Final[LiteralString] = """
+WITH wanted AS (
+    SELECT *
+    FROM unnest($2::text[], $3::bigint[], $4::bytea[], $5::bytea[]) AS t(partition, version, cursor, missing)
+), before AS (
+    SELECT p.partition, p.message, p.cursor
+    FROM source_partition AS p JOIN wanted USING (partition, version)
+    WHERE p.source = $1 AND p.state IN ('paused', 'stopped')
+    ORDER BY p.partition
+    FOR NO KEY UPDATE OF p
+), moved AS (
+    UPDATE source_partition AS p
+    SET cursor = w.cursor, version = p.version + 1, epoch = p.epoch + 1, batch_id = NULL, origin = NULL,
+        state = 'waiting', message = NULL, missing = NULL, since = clock_timestamp()
+    FROM wanted AS w
+    WHERE p.source = $1 AND p.partition = w.partition AND w.partition IN (SELECT partition FROM before)
+)
+INSERT INTO gap (source, partition, reason, missing, before, after, who)
+SELECT $1, partition, b.message, w.missing, b.cursor, w.cursor, $6
+FROM before AS b JOIN wanted AS w USING (partition)
+ORDER BY partition
+RETURNING partition
+"""
+
+
+async def resume_at(
+    conn: Connection, source: str, moves: Sequence[tuple[Held, Resumption]], who: str
+) -> None:
+    """Let partitions go on at new positions and write down what was passed over: all of them, or none.
+
+    Version and epoch rise, so that no batch of an earlier owner fits any more; the origin is forgotten:
+    whoever claims next adopts the one that is there.
+    Raises `UsageError` where one of them has moved or gone on meanwhile.
+    """
+    async with conn.transaction():
+        rows = await conn.fetch(
+            RESUME_AT, source,
+            [held.partition for held, _ in moves], [held.version for held, _ in moves],
+            [encode_json(to.cursor) for _, to in moves], [encode_json(to.missing) for _, to in moves], who,
+        )  # fmt: skip
+        if len(rows) < len(moves):
+            raise UsageError(f"source '{source}' has gone on meanwhile; look again and say it again")
 
 
 COUNT_PARTITIONS: Final[LiteralString] = """

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from eventflow.context import predicate
 from eventflow.event import JSON, Record, decode_json, encode_json, new_uid
 from eventflow.secret import secret
 from eventflow.source import Batch, Delivery, Known, Mark, Receipt, Source, SourceContext
-from eventflow.sources import predicate
 
 _NOTHING: Final = Known(b"", 0, present=False)
 

@@ -42,12 +42,48 @@ CREATE TABLE source_partition (
     lease_until timestamptz,
     state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'paused', 'stopped')),
     message     text,
+    missing     bytea,                   -- JSON: the range that is gone, of one that has stopped at a gap
+    since       timestamptz NOT NULL DEFAULT clock_timestamp(),  -- of the state; also of a claim anew
+    unread      timestamptz,             -- since when it could not be read; null again with its next batch
+    trouble     text CHECK (trouble IN ('stalled', 'stopped')),  -- what was last told of it, see store/health.py
+    troubled    timestamptz,
+    reason      text,
     taken       bigint NOT NULL DEFAULT 0,
     duplicates  bigint NOT NULL DEFAULT 0,
     retired     bigint NOT NULL DEFAULT 0,
     last_event  timestamptz,
+    rate        double precision NOT NULL DEFAULT 0,  -- events per second as of last_event, over about a minute
+    gaps        double precision NOT NULL DEFAULT 0,  -- seconds between batches, summed over about a day
+    gaps_square double precision NOT NULL DEFAULT 0,  -- the same of their squares: see store/health.py
+    learnt      bigint NOT NULL DEFAULT 0,            -- how many of them there were
     PRIMARY KEY (source, partition)
 ) WITH (fillfactor = 50);
+
+-- How far behind its system a partition is, as its owner last measured it. A table of its own, so that
+-- measuring never waits for a batch, nor a batch for it.
+CREATE TABLE progress (
+    source    text NOT NULL,
+    partition text NOT NULL,
+    lag       bigint,                    -- null: the system does not tell
+    unit      text NOT NULL,
+    note      text,
+    at        timestamptz NOT NULL,
+    PRIMARY KEY (source, partition)
+);
+
+-- What was passed over when a person let a stopped partition go on elsewhere. `missing`, `before` and
+-- `after` are JSON; the positions are cursors.
+CREATE TABLE gap (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source    text NOT NULL,
+    partition text NOT NULL,
+    reason    text,
+    missing   bytea NOT NULL,
+    before    bytea,
+    after     bytea NOT NULL,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    who       text NOT NULL              -- user@host
+);
 
 -- The ledger of sources without an order. item_key is a 16-byte digest: names may be longer than an index row.
 CREATE TABLE mark (

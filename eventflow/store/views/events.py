@@ -1,4 +1,4 @@
-"""What came in and what it set off: events, sources, firings, rules. Read-only."""
+"""What came in and what it set off: events, firings, rules. Read-only."""
 
 from __future__ import annotations
 
@@ -50,49 +50,6 @@ async def events(
 ) -> View:
     """Events, newest first, each with its class as `audit` counts it and its size in bytes."""
     return await select(conn, EVENTS, since, source, type_, limit)
-
-
-# A partition whose owner's lease ran out is nobody's, whatever its row still says. Webhooks have no owner,
-# and neither have the events that eventflow makes itself (partition 'outbox'): every node serves those.
-SOURCES: Final[LiteralString] = """
-WITH alive AS (
-    SELECT string_agg(name, ', ' ORDER BY name) AS names FROM node WHERE lease_until > now()
-), seen AS (
-    SELECT p.*, p.owner IS NOT NULL AND p.lease_until <= now() AS lapsed,
-           p.owner IS NULL AND (p.state = 'running' OR p.partition = 'outbox') AS everybodys
-    FROM source_partition AS p
-)
-SELECT p.source, p.partition,
-       CASE WHEN p.state = 'running' AND p.lapsed OR p.everybodys AND alive.names IS NULL THEN 'waiting'
-            WHEN p.everybodys THEN 'running'
-            ELSE p.state END AS state,
-       CASE WHEN p.everybodys THEN alive.names
-            WHEN p.lease_until > now() THEN coalesce(n.name, p.owner::text) END AS owner,
-       convert_from(p.cursor, 'UTF8') AS position,
-       p.taken, p.duplicates, p.last_event, now() - p.last_event AS silence, p.origin,
-       CASE WHEN p.lapsed
-            THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
-                 || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                 || '; the next node that is free takes over'
-            WHEN p.message IS NOT NULL THEN p.message
-            WHEN alive.names IS NULL AND p.state IN ('waiting', 'running')
-            THEN 'no node serves it; `eventflow serve` does' END AS message
-FROM seen AS p
-CROSS JOIN alive
-LEFT JOIN node AS n ON n.id = p.owner
-WHERE ($1::timestamptz IS NULL OR p.last_event >= $1)
-ORDER BY p.source, p.partition
-LIMIT $2
-"""
-
-
-async def sources(conn: Connection, *, since: datetime | None = None, limit: int | None = None) -> View:
-    """Every source partition: state, owner, position (its cursor as JSON text), counters, silence, message.
-
-    `owner` names the node as host:pid; of what every node serves, all that are alive.
-    `since` keeps those that an event came from since then.
-    """
-    return await select(conn, SOURCES, since, limit)
 
 
 FIRINGS: Final[LiteralString] = """

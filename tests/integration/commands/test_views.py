@@ -16,6 +16,7 @@ from eventflow.store.intake import item_key
 from eventflow.store.pool import Pool
 from eventflow.store.views import events as views
 from eventflow.store.views import runs as run_views
+from eventflow.store.views import sources as source_views
 from tests.integration.commands.conftest import LEASE, RULES, Flow, event
 
 
@@ -155,7 +156,7 @@ async def test_an_ordered_source_stands_with_owner_and_position(flow: Flow) -> N
         claim = await ownership.claim(conn, "lines", "0", node, LEASE, "disk")
         assert claim
         await flow.ingest._commit(Work("lines", "0", Batch([event(1)], cursor={"line": 1}), claim))
-        (row,) = [r for r in await views.sources(conn) if r["source"] == "lines"]
+        (row,) = [r for r in await source_views.sources(conn) if r["source"] == "lines"]
     assert (row["state"], row["owner"], row["position"], row["taken"]) == (
         "running",
         str(node),
@@ -168,13 +169,13 @@ async def test_what_every_node_serves_waits_while_there_is_none(flow: Flow) -> N
     await flow.push(event(1))
     async with flow.pool.acquire() as conn:
         await ownership.report(conn, "web", "", "running", None)
-        (row,) = await views.sources(conn)
+        (row,) = await source_views.sources(conn)
         assert (row["state"], row["owner"]) == ("waiting", None)
         assert row["message"].startswith("no node serves it")
         for name in ("b:2", "a:1"):
             await nodes.beat(conn, new_uid(), name, LEASE)
         await nodes.beat(conn, new_uid(), "dead:3", timedelta(0))
-        (row,) = await views.sources(conn)
+        (row,) = await source_views.sources(conn)
     assert (row["state"], row["owner"], row["message"]) == ("running", "a:1, b:2", None)
 
 
@@ -187,7 +188,7 @@ async def test_a_pause_takes_the_partition_from_its_owner_until_it_is_resumed(po
         assert await pauses.pause(conn, "lines") == 0
         assert await ownership.claim(conn, "lines", "0", node, LEASE, "disk") is None
         await ownership.report(conn, "lines", "0", "waiting", "looks free")
-        (row,) = await views.sources(conn)
+        (row,) = await source_views.sources(conn)
         assert (row["state"], row["owner"]) == ("paused", None)
         assert await pauses.resume(conn, "lines") == 1
         assert await ownership.claim(conn, "lines", "0", node, LEASE, "disk")

@@ -1,0 +1,82 @@
+"""Who reads what, how far, how fast, and what was passed over. Read-only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, LiteralString
+
+from eventflow.store.pool import Connection
+from eventflow.store.views.events import View, select
+
+# A partition whose owner's lease ran out is nobody's, whatever its row still says. Webhooks have no owner,
+# and neither have the events that eventflow makes itself (partition 'outbox'): every node serves those.
+SOURCES: Final[LiteralString] = """
+WITH alive AS (
+    SELECT string_agg(name, ', ' ORDER BY name) AS names FROM node WHERE lease_until > now()
+), seen AS (
+    SELECT p.*, p.owner IS NOT NULL AND p.lease_until <= now() AS lapsed,
+           p.owner IS NULL AND (p.state = 'running' OR p.partition = 'outbox') AS everybodys,
+           extract(epoch FROM greatest(now() - p.last_event, '0'))::float8 AS silent_seconds
+    FROM source_partition AS p
+)
+SELECT p.source, p.partition,
+       CASE WHEN p.state = 'running' AND p.lapsed OR p.everybodys AND alive.names IS NULL THEN 'waiting'
+            WHEN p.everybodys THEN 'running'
+            ELSE p.state END AS state,
+       CASE WHEN p.everybodys THEN alive.names
+            WHEN p.lease_until > now() THEN coalesce(n.name, p.owner::text) END AS owner,
+       convert_from(p.cursor, 'UTF8') AS position,
+       g.lag, g.unit,
+       p.last_event,
+       CASE WHEN p.last_event IS NOT NULL
+            THEN round((p.rate * exp(-least(50, p.silent_seconds / 60)))::numeric, 2)::float8 END AS rate,
+       now() - p.last_event AS silence,
+       CASE WHEN p.gaps > 0 THEN make_interval(secs => p.gaps_square / p.gaps) END AS rhythm,
+       p.taken, p.duplicates,
+       CASE WHEN p.trouble = 'stalled' THEN p.troubled END AS stalled,
+       p.origin, convert_from(p.missing, 'UTF8') AS missing, g.note, g.at AS measured,
+       CASE WHEN p.lapsed
+            THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
+                 || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                 || '; the next node that is free takes over'
+            WHEN p.message IS NOT NULL THEN p.message
+            WHEN alive.names IS NULL AND p.state IN ('waiting', 'running')
+            THEN 'no node serves it; `eventflow serve` does'
+            WHEN p.trouble = 'stalled' THEN p.reason END AS message
+FROM seen AS p
+CROSS JOIN alive
+LEFT JOIN node AS n ON n.id = p.owner
+LEFT JOIN progress AS g ON g.source = p.source AND g.partition = p.partition
+WHERE ($1::timestamptz IS NULL OR p.last_event >= $1)
+ORDER BY p.source, p.partition
+LIMIT $2
+"""
+
+
+async def sources(conn: Connection, *, since: datetime | None = None, limit: int | None = None) -> View:
+    """Every source partition: who reads it, how far, how fast, and what is wrong with it.
+
+    `owner` names the node as host:pid; of what every node serves, all that are alive. `position` and
+    `missing` are JSON as text. `lag` (in `unit`) and `note` are as of `measured`. `rate` is events per second
+    over about the last minute, `rhythm` how long it usually is between two batches with events (None: not
+    known yet), `stalled` since when it has been silent or unreadable for too long.
+    `since` keeps those that an event came from since then.
+    """
+    return await select(conn, SOURCES, since, limit)
+
+
+GAPS: Final[LiteralString] = """
+SELECT at, source, partition, reason, convert_from(missing, 'UTF8') AS missing,
+       convert_from(before, 'UTF8') AS before, convert_from(after, 'UTF8') AS after, who
+FROM gap
+WHERE ($1::text IS NULL OR source = $1) AND ($2::timestamptz IS NULL OR at >= $2)
+ORDER BY id DESC
+LIMIT $3
+"""
+
+
+async def gaps(
+    conn: Connection, *, source: str | None = None, since: datetime | None = None, limit: int | None = None
+) -> View:
+    """What was passed over by `sources resume --from`, newest first; positions and ranges are JSON text."""
+    return await select(conn, GAPS, source, since, limit)
