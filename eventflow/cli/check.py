@@ -1,4 +1,7 @@
-"""`eventflow check PATH`: is the rule set right? Every problem at its place, without touching anything."""
+"""`eventflow check PATH`: is the rule set right? Every problem at its place, without touching anything.
+
+Systems behind sources are only asked, and only for a moment: one that is away is not `check`'s business.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from eventflow.cli.options import Json, examples
 from eventflow.cli.output import line, note, print_json
 
 if TYPE_CHECKING:
+    from eventflow.errors import Problem
     from eventflow.rulefile.ruleset import RuleSet
 
 
@@ -48,11 +52,14 @@ def check(path: Path, as_json: bool) -> int:
     from eventflow.rulefile.examine import examine
 
     examined = examine(path)
+    problems = [*examined.problems]
+    if examined.ruleset is not None and not examined.errors:
+        problems += _of_systems(path, examined.ruleset)
     if as_json:
         words = ("file", "line", "column", "message", "warning")
-        print_json([{word: getattr(problem, word) for word in words} for problem in examined.problems])
+        print_json([{word: getattr(problem, word) for word in words} for problem in problems])
     else:
-        for problem in examined.problems:
+        for problem in problems:
             line(str(problem))
     if examined.errors:
         sys.stdout.flush()  # in one pipe with stderr the problems stand above their sum
@@ -61,6 +68,18 @@ def check(path: Path, as_json: bool) -> int:
     if examined.ruleset is not None and not as_json:
         line(f"{summary(examined.ruleset)}: ok")
     return 0
+
+
+def _of_systems(path: Path, ruleset: RuleSet) -> list[Problem]:
+    """What the systems behind sources cannot deliver, as warnings at the sources."""
+    if not any(hasattr(spec.factory, "examine") for spec in ruleset.sources.values()):
+        return []
+    import asyncio
+
+    from eventflow.cli.systems import ask_systems
+    from eventflow.rulefile.folder import as_given
+
+    return [as_given(path, problem) for problem in asyncio.run(ask_systems(ruleset))]
 
 
 def summary(ruleset: RuleSet) -> str:

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 # Cc and Cf hold escape sequences and text that reorders what is around it; Cs is no text; Zl, Zp break lines.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_TEXTS: Final = frozenset({"error", "reason", "message", "result", "subject", "event"})
+_TEXTS: Final = frozenset({"error", "reason", "message", "result", "subject", "event", "missing"})
 """Columns whose text may go on in a second line."""
 _NARROWEST_TEXT: Final = 16
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
@@ -232,6 +232,11 @@ def _field(value: Any, now: datetime) -> str:
 def line(text: str) -> None:
     """One line of an answer, on stdout."""
     sys.stdout.write(visible(text) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Text of several lines as it stands, on stdout: statements, to be read or piped on."""
+    sys.stdout.write(visible(text, keep="\n\t").rstrip("\n") + "\n")
 
 
 def block(lines: Iterable[str], indent: str = "  ") -> None:

@@ -1,4 +1,4 @@
-"""`eventflow sources [pause|resume]`."""
+"""`eventflow sources [pause|resume|setup|gaps]`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples, row_limit
-from eventflow.cli.output import line, note, print_rows
+from eventflow.cli.output import line, note, print_rows, print_text
 
 if TYPE_CHECKING:
+    from eventflow.cli.going_on import GoingOn
     from eventflow.store.pool import Pool
 
 COLUMNS = (
-    "source", "partition", "state", "owner", "position", "taken", "duplicates", "last_event", "silence",
+    "source", "partition", "state", "owner", "position", "lag", "unit", "last_event", "rate", "silence",
+    "rhythm", "taken", "duplicates", "stalled",
 )  # fmt: skip
+GAP_COLUMNS = ("at", "source", "partition", "missing", "before", "after", "who", "reason")
 
 group = typer.Typer(
     invoke_without_command=True,
     epilog=examples(
-        "eventflow sources                         who reads what, and how far",
+        "eventflow sources                         who reads what, how far, how fast",
         "eventflow sources --since 10m             only those that something came from lately",
         "eventflow sources pause landing           nobody reads it; its position stays",
         "eventflow sources resume landing          after a pause, or after it has stopped and was mended",
-        "eventflow sources --json | jq '.[] | select(.state == \"stopped\") | .message'",
+        "eventflow sources resume orders --from earliest    over a gap, which is written down",
+        "eventflow sources gaps                    what was passed over like that",
+        "eventflow sources setup shop | psql       prepare the system behind a source",
+        "eventflow sources --json | jq '.[] | select(.state == \"stopped\") | .missing'",
     ),
 )
 
@@ -36,13 +42,16 @@ def register(app: typer.Typer) -> None:
 
 @group.callback()
 def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: Json = False) -> None:
-    """List sources: state, owner, position, counters.
+    """List sources: state, owner, position, lag, rate, silence against the usual rhythm, counters.
 
     A source partition a line, and why it waits or has stopped.
 
     States: running, waiting (nobody can read it now; tried again by itself), paused, stopped (waits for a
     person), removed (not in the current rule set any more). The owner is a node's host and process; what is
     pushed every node serves. Partition 'outbox' holds eventflow's own events and what is replayed.
+    Lag is what is there and not taken in, where the system can tell. Rate is events a second over about the
+    last minute, rhythm how long it usually is from one batch with events to the next. Stalled since: not
+    readable for longer than a lease, or silent for more than ten times its rhythm.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -52,10 +61,14 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
     print_rows(
         rows, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?"
     )
-    if not json:
-        for row in rows:
-            if row["message"]:
-                note(f"{row['source']} {row['partition']}".rstrip() + f": {row['state']}: {row['message']}")
+    for row in () if json else rows:
+        name = f"{row['source']} {row['partition']}".rstrip()
+        if row["message"]:
+            note(f"{name}: {row['state']}: {row['message']}")
+        if row["missing"]:
+            note(f"{name}: missing: {row['missing']}")
+        if row["note"]:
+            note(f"{name}: {row['note']}")
 
 
 async def _rows(pool: Pool, since: datetime | None, limit: int | None) -> list[dict[str, Any]]:
@@ -63,7 +76,7 @@ async def _rows(pool: Pool, since: datetime | None, limit: int | None) -> list[d
     from eventflow.cli.ruleset import current
     from eventflow.errors import UsageError
     from eventflow.event import EVENTFLOW_SOURCE
-    from eventflow.store.views import events as views
+    from eventflow.store.views import sources as views
 
     async with pool.acquire() as conn:
         rows = await views.sources(conn, since=since, limit=limit)
@@ -73,7 +86,7 @@ async def _rows(pool: Pool, since: datetime | None, limit: int | None) -> list[d
         return rows
     for row in rows:
         if row["source"] not in configured:
-            row.update(state="removed", owner=None, message=None)
+            row.update(state="removed", owner=None, message=None, stalled=None)
     return rows
 
 
@@ -82,63 +95,107 @@ SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A source's na
 
 @group.command(epilog=examples("eventflow sources pause landing"))
 def pause(source: SourceName) -> None:
-    """Stop reading a source until `resume`: its position stays, and nothing is lost. Not for webhooks."""
+    """Stop reading a source until `resume`: its position stays, and nothing is lost.
+
+    Who pushes to a paused source is told to come again.
+    """
+    from eventflow.cli.going_on import pause_source
     from eventflow.cli.session import ask_pool
 
-    if ask_pool(lambda pool: _pause(pool, source)):
+    if ask_pool(lambda pool: pause_source(pool, source)):
         line(f"paused {source}; `eventflow sources resume {source}` lets it go on")
     else:
         line(f"{source} is paused already")
 
 
-async def _pause(pool: Pool, source: str) -> int:
-    from eventflow.store import pauses
-    from eventflow.store.signals import Signal, tell
+@group.command(
+    epilog=examples(
+        "eventflow sources resume landing                            from where it stood",
+        "eventflow sources resume orders --from earliest             from the first that is still there",
+        "eventflow sources resume orders --from latest               only what comes from now on",
+        "eventflow sources resume orders --from 48211 --partition orders.v1/3",
+    )
+)
+def resume(
+    source: SourceName,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="WHERE", help="earliest, latest, or a position as the connector writes it."
+        ),
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option("--partition", metavar="PARTITION", help="This partition only.")
+    ] = None,
+) -> None:
+    """Read a paused or stopped source again, from where it stood or from elsewhere.
 
-    await _known(pool, source)
-    async with pool.acquire() as conn:
-        count = await pauses.pause(conn, source)
-        await tell(conn, Signal.ruleset)
-    return count
-
-
-@group.command(epilog=examples("eventflow sources resume landing"))
-def resume(source: SourceName) -> None:
-    """Read a paused or stopped source again, from where it stood."""
+    One that stopped at a gap stops again unless `--from` says where to go on; without `--partition` that is
+    for every partition that has stopped, or where none has for every paused one. What is passed over is
+    written down: `sources gaps`.
+    """
+    from eventflow.cli.going_on import resume_source
     from eventflow.cli.session import ask_pool
 
-    if ask_pool(lambda pool: _resume(pool, source)):
-        line(f"resumed {source}")
-    else:
+    _say(source, ask_pool(lambda pool: resume_source(pool, source, where, partition)))
+
+
+def _say(source: str, gone_on: GoingOn) -> None:
+    if not gone_on.count:
         line(f"{source} is neither paused nor stopped")
-
-
-async def _resume(pool: Pool, source: str) -> int:
-    from eventflow.store import pauses
-    from eventflow.store.signals import Signal, tell
-
-    await _known(pool, source)
-    async with pool.acquire() as conn:
-        count = await pauses.resume(conn, source)
-        await tell(conn, Signal.ruleset)
-    return count
-
-
-async def _known(pool: Pool, name: str) -> None:
-    """Raise `UsageError` unless there is such a source, read by an owner and opened before."""
-    from eventflow.cli.ruleset import current, unknown
-    from eventflow.errors import UsageError
-    from eventflow.source import Delivery
-    from eventflow.store import pauses
-
-    ruleset = await current(pool)
-    spec = ruleset.sources.get(name)
-    if spec is None:
-        raise unknown("source", name, ruleset.sources, f"revision {ruleset.revision}")
-    if spec.delivery is Delivery.pushed:
-        raise UsageError(
-            f"source '{name}' is pushed to by its senders; pausing such a source is not supported yet"
+    for move in gone_on.moves:
+        name = f"{source} {move.partition}".rstrip()
+        line(f"{name}: goes on at {move.after}; passed over: {move.missing}")
+    if gone_on.count and not gone_on.moves:
+        line(f"resumed {source}")
+    if gone_on.at_gap:
+        note(
+            f"{source} had stopped at a gap: if it stops again, "
+            f"`eventflow sources resume {source} --from earliest|latest|POSITION` passes over it"
         )
-    async with pool.acquire() as conn:
-        if not await pauses.partitions(conn, name):
-            raise UsageError(f"source '{name}' was never opened; `eventflow serve` does that")
+
+
+@group.command(epilog=examples("eventflow sources gaps", "eventflow sources gaps orders --json"))
+def gaps(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", help="Of this source only.", show_default=False)
+    ] = None,
+    since: Since = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List what was passed over with `resume --from`, newest first: which range, by whom, and why."""
+    from eventflow.cli.session import ask
+    from eventflow.store.views import sources as views
+
+    rows = ask(lambda conn: views.gaps(conn, source=source, since=since, limit=row_limit(limit, json)))
+    print_rows(rows, GAP_COLUMNS, as_json=json, empty="no gaps: nothing was ever passed over")
+
+
+@group.command(
+    epilog=examples(
+        "eventflow sources setup shop              what is still needed, to read and to run by hand",
+        "eventflow sources setup shop | psql       the same, piped to the system",
+        "eventflow sources setup shop --run        run it with the source's own access",
+    )
+)
+def setup(
+    source: SourceName,
+    run: Annotated[bool, typer.Option("--run", help="Run the statements instead of printing them.")] = False,
+) -> None:
+    """Print what the system behind a source still needs, or run it.
+
+    Then, on stderr, what that system cannot deliver. Exits 1 where it cannot be asked.
+    """
+    from eventflow.cli.preparing import prepare_source
+    from eventflow.cli.session import ask_pool
+
+    done = ask_pool(lambda pool: prepare_source(pool, source, run=run))
+    if not done.statements:
+        note(f"{source}: nothing is needed")
+    for statement in done.statements:
+        print_text(statement)
+    if run and done.statements:
+        note(f"{source}: that was run")
+    for warning in done.warnings:
+        note(f"{source}: warning: {warning}")

@@ -27,7 +27,7 @@ class SourceFactory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A configured source. `folder` is the absolute folder of its rule file, `file` and `line` its place.
+    """A configured source. `folder` is the absolute folder of its rule file, `file`, `line` and `column` its place.
 
     Secrets in `config` are still references: they are resolved at use. Two specs are equal where the
     sources made from them behave alike, wherever in a file they stand.
@@ -42,6 +42,7 @@ class SourceSpec:
     file: str = field(compare=False)
     line: int = field(compare=False)
     sends: Sends | None = field(default=None, compare=False)
+    column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,9 @@ def read_source(
         report_misfits(block, connector.Config, error)
         return None
     _check_holes(block)
-    if connector.delivery is Delivery.pushed and "id" not in words and "dedupe" not in words:
+    sends = cast("type[Foretelling]", connector).sends(config) if hasattr(connector, "sends") else None
+    named = "id" in words or "dedupe" in words or (sends is not None and sends.named)
+    if connector.delivery is Delivery.pushed and not named:
         block.warn(block.mark, "has neither 'id' nor 'dedupe': a sender's retry is a second event")
     spec = SourceSpec(
         name=name,
@@ -51,7 +53,8 @@ def read_source(
         folder=folder / PurePosixPath(block.report.file).parent,
         file=block.report.file,
         line=block.mark.line,
-        sends=cast("type[Foretelling]", connector).sends(config) if hasattr(connector, "sends") else None,
+        column=block.mark.column,
+        sends=sends,
     )
     _try(spec, block)
     return spec if block.sound_since(before) else None

@@ -52,17 +52,17 @@ async def resume(conn: Connection, source: str, partition: str | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A partition that is paused or stopped: what it says, its position, and the version of that."""
+    """A partition that is paused or stopped: its position with its version, and whether a range is gone."""
 
     partition: str
     state: str
-    message: str | None
     cursor: JSON
     version: int
+    missing: bool
 
 
 READ_HELD: Final[LiteralString] = """
-SELECT partition, state, message, cursor, version
+SELECT partition, state, cursor, version, missing IS NOT NULL AS missing
 FROM source_partition
 WHERE source = $1 AND partition <> 'outbox' AND state IN ('paused', 'stopped')
 ORDER BY partition
@@ -73,11 +73,14 @@ async def held(conn: Connection, source: str) -> list[Held]:
     """The partitions of the source that a person must let go on."""
     return [
         Held(
-            row["partition"], row["state"], row["message"],
-            None if row["cursor"] is None else decode_json(row["cursor"]), row["version"],
+            row["partition"],
+            row["state"],
+            None if row["cursor"] is None else decode_json(row["cursor"]),
+            row["version"],
+            row["missing"],
         )
         for row in await conn.fetch(READ_HELD, source)
-    ]  # fmt: skip
+    ]
 
 
 RESUME_AT: Final[LiteralString] = """
