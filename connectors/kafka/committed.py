@@ -1,0 +1,86 @@
+"""The records of one answer that count: committed, in order, with the position after each.
+
+Markers, aborted transactions and holes that compaction left are passed over; the position is not.
+"""
+
+# aiokafka's record parsers are compiled and have no types.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
+from aiokafka.record.memory_records import MemoryRecords
+
+from connectors.kafka.position import Position
+from connectors.kafka.protocol import Fetched
+
+_HEAD: Final = struct.Struct(">qii")
+"""Base offset, length of what follows these 12 bytes, leader epoch (message format 2)."""
+
+
+class Committed:
+    """What a fetch at `position` brought."""
+
+    def __init__(self, position: Position, answer: Fetched) -> None:
+        self._topic_id = position.topic_id
+        self._offset, self._epoch = position.offset, position.epoch
+        self._raw = answer.records
+        self._at = 0
+        self._batches: Any = MemoryRecords(answer.records)
+        self._aborted = sorted(answer.aborted, key=lambda pair: pair[1], reverse=True)
+        self._aborting: set[int] = set()
+        self._records = self._iterate()
+
+    @property
+    def position(self) -> Position:
+        """After the last record given; after the whole answer once `take` gives none."""
+        return Position(self._offset, self._topic_id, self._epoch)
+
+    def take(self, count: int, size: int) -> list[Any]:
+        """The next records, at most `count`, and no more after `size` bytes; none where all were given.
+
+        Each has `offset`, `key`, `value`, `headers`, `timestamp`.
+        Raises `CorruptRecordException`, and what unpacking a compressed batch raises.
+        """
+        taken: list[Any] = []
+        for record in self._records:
+            taken.append(record)
+            size -= len(record.value or b"") + len(record.key or b"")
+            if len(taken) >= count or size <= 0:
+                break
+        return taken
+
+    def _iterate(self) -> Iterator[Any]:
+        while self._batches.has_next():
+            batch = self._batches.next_batch()
+            epoch = self._next_epoch()
+            if not batch.validate_crc():
+                raise CorruptRecordException(f"a batch at offset {batch.base_offset} has a wrong checksum")
+            if self._counts(batch):
+                for record in batch:
+                    if record.offset >= self._offset:
+                        self._offset, self._epoch = record.offset + 1, epoch
+                        yield record
+            if batch.next_offset > self._offset:
+                self._offset, self._epoch = batch.next_offset, epoch
+
+    def _next_epoch(self) -> int:
+        _, length, epoch = _HEAD.unpack_from(self._raw, self._at)
+        self._at += 12 + length
+        return epoch
+
+    def _counts(self, batch: Any) -> bool:
+        """False for markers and for what a transaction wrote that was aborted. As KIP-98 says."""
+        while self._aborted and self._aborted[-1][1] <= batch.base_offset:
+            self._aborting.add(self._aborted.pop()[0])
+        if batch.is_control_batch:
+            marker = next(batch, None)
+            if marker is not None and ControlRecord.parse(marker.key) == ABORT_MARKER:
+                self._aborting.discard(batch.producer_id)
+            return False
+        return not (batch.is_transactional and batch.producer_id in self._aborting)

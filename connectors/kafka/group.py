@@ -1,0 +1,94 @@
+"""The group's offsets, for lag tools alone: they follow what is committed in Postgres, and nobody reads them.
+
+Its failures harm nothing, so they are said once and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Final
+
+import structlog
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+
+from connectors.kafka.cluster import At, Cluster, error_name
+from eventflow.errors import SourceUnavailable
+
+PAUSE_SECONDS: Final = 0.5
+"""What is committed meanwhile goes in one request."""
+AFTER_FAILURE_SECONDS: Final = 10.0
+LAST_SECONDS: Final = 0.5
+"""What the last offsets may take when nothing is read any more."""
+
+log = structlog.get_logger()
+
+
+class GroupOffsets:
+    """Publishes positions under one group name, in the background of one session."""
+
+    def __init__(self, source: str, group: str, cluster: Cluster) -> None:
+        self._log = log.bind(source=source, group=group)
+        self._group = group
+        self._cluster = cluster
+        self._waiting: dict[At, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._failed = False
+
+    def publish(self, at: At, offset: int) -> None:
+        """The next offset to read of this partition; returns at once."""
+        self._waiting[at] = offset
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Publish what is left, if that is quick."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._waiting and not self._failed:
+            try:
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._send()
+            except TimeoutError:
+                self._say("no answer")
+
+    async def _follow(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(AFTER_FAILURE_SECONDS if self._failed else PAUSE_SECONDS)
+            await self._send()
+
+    async def _send(self) -> None:
+        waiting = dict(self._waiting)
+        try:
+            error = await self._commit(waiting)
+        except SourceUnavailable as away:
+            error = str(away)
+        if error is not None:
+            self._say(error)
+            return
+        self._failed = False
+        for at, offset in waiting.items():
+            if self._waiting.get(at) == offset:
+                del self._waiting[at]
+
+    def _say(self, error: str) -> None:
+        if not self._failed:
+            self._log.warning("group_offsets_not_published", reason=error)
+        self._failed = True
+
+    async def _commit(self, offsets: dict[At, int]) -> str | None:
+        """None, or what the coordinator says. As a consumer with assigned partitions: no generation."""
+        layout = await self._cluster.layout(0)
+        found = await self._cluster.ask(next(iter(layout.brokers)), FindCoordinatorRequest(self._group, 0))
+        if found.error_code:
+            return error_name(found.error_code)
+        topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        for (topic, number), offset in offsets.items():
+            topics[topic].append((number, offset, ""))
+        answer = await self._cluster.ask(
+            found.coordinator_id, OffsetCommitRequest(self._group, -1, "", -1, list(topics.items()))
+        )
+        codes = [code for _, partitions in answer.topics for _, code in partitions if code]
+        return error_name(codes[0]) if codes else None

@@ -1,0 +1,103 @@
+"""Connections to brokers, through aiokafka: its TLS, its SASL, its framing.
+
+A broker works on one request of a connection at a time, and a fetch may wait there for seconds. So every
+partition that is read has a `Lane` of its own, and short questions have another: nothing waits for what it
+does not need, and nothing is read ahead of what is asked for.
+"""
+
+# aiokafka's connections have no types.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.errors import BrokerResponseError, IncompatibleBrokerVersion, KafkaError
+
+from connectors.kafka.access import Access
+from connectors.kafka.patience import Passing
+from eventflow.errors import SourceUnavailable
+
+CONNECT_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 12.0
+"""How long an answer may take; longer than any wait that is asked for."""
+CLOSE_SECONDS: Final = 0.5
+
+
+class BrokerAway(Passing):
+    """One broker does not answer; another may, or another may lead by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+
+class Lane:
+    """Connections for one purpose, one to each broker that was asked."""
+
+    def __init__(self, name: str, access: Access) -> None:
+        self._name = name
+        self._access = access
+        self._connections: dict[Broker, AIOKafkaConnection] = {}
+        self._opening: defaultdict[Broker, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def open(self) -> Collection[Broker]:
+        """Brokers that a connection stands to."""
+        return [broker for broker, connection in self._connections.items() if connection.connected()]
+
+    async def ask(self, broker: Broker, request: Any) -> Any:
+        """The answer. Raises `BrokerAway`, or `SourceUnavailable` where trying elsewhere is no use."""
+        connection: AIOKafkaConnection | None = None
+        where = f"source '{self._name}': broker {broker.host}:{broker.port}"
+        try:
+            connection = await self._connection(broker)
+            return await connection.send(request)
+        except (OSError, EOFError, KafkaError, NotImplementedError) as error:  # TimeoutError is an OSError
+            if connection is not None:
+                connection.close()
+            reason = str(error) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                reason = "no answer"
+            if isinstance(error, IncompatibleBrokerVersion | NotImplementedError):
+                raise SourceUnavailable(f"{where} is too old: Kafka 2.8 or later is needed") from error
+            if isinstance(error, BrokerResponseError):  # authentication refused
+                raise SourceUnavailable(f"{where} refuses us: {reason}") from error
+            raise BrokerAway(f"{where}: {reason}") from error
+        except asyncio.CancelledError:
+            # What is still in the broker's hands would hold up the next question.
+            if connection is not None:
+                connection.close()
+            raise
+
+    async def _connection(self, broker: Broker) -> AIOKafkaConnection:
+        async with self._opening[broker]:
+            connection = self._connections.get(broker)
+            if connection is None or not connection.connected():
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = self._connections[broker] = await create_conn(
+                        broker.host, broker.port, client_id="eventflow",
+                        request_timeout_ms=int(ANSWER_SECONDS * 1000), **self._access.options,
+                    )  # fmt: skip
+            return connection
+
+    async def close(self) -> None:
+        """Close every connection, and wait a moment for the sockets."""
+        closing = [closed for one in self._connections.values() if (closed := one.close()) is not None]
+        self._connections.clear()
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+
+
+def given(access: Access) -> list[Broker]:
+    """The addresses of the words, in any order; the port may be left out."""
+    return [Broker(host, port) for host, port, _ in collect_hosts(access.bootstrap)]
