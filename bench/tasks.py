@@ -21,12 +21,12 @@ from eventflow.event import new_uid
 from eventflow.store.pool import Connection, Pool, connect, connect_once
 from eventflow.store.runs import NewRun, start_runs
 from eventflow.worker.worker import Worker
-from eventflow.workflow.definition import Task, TaskKind, Workflow
+from eventflow.workflow.definition import Task, Workflow
 
 TASKS: Final = 10_000
 ROUNDS: Final = 5
 LEASE: Final = timedelta(seconds=30)
-NOOP: Final = Workflow("noop", {}, {"task": Task("task", TaskKind.python, "noop:noop")})
+NOOP: Final = Workflow("noop", {}, {"task": Task("task", "noop:noop")})
 
 EMPTY = "TRUNCATE run CASCADE"
 ANALYSE = "ANALYZE run, task_run"

@@ -9,6 +9,9 @@ be JSON (dataclasses, msgspec structs, dates, sets and the like are written as J
 What it prints and logs is kept as the task's log.
 
 Tasks run at least once: after a crash the same task runs again, with the same `ctx.idempotency_key`.
+
+A connector brings a kind of task of its own as a `Kind`, registered under the entry point group
+`eventflow.tasks`; the name of the entry point is the word that a task has in place of `python:`.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile, islice
-from typing import IO, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 import msgspec
 
 from eventflow.errors import TaskError, Undecodable
 from eventflow.event import JSON, decode_json, encode_json
+
+if TYPE_CHECKING:  # every task process imports this module, and none of them needs pydantic
+    from pydantic import BaseModel
 
 RESULT_LIMIT: Final = 1024 * 1024
 _FRAMES: Final = 10
@@ -110,6 +116,34 @@ class Context:
             file.close()
             raise
         return file if "b" in mode else io.TextIOWrapper(file, encoding=encoding or "utf-8")
+
+
+class Kind(Protocol):
+    """What executes the tasks of one kind: `WORD: {...}` in a workflow, WORD being the entry point's name.
+
+    Made without arguments where it is first needed, once for the loop that its tasks run on, and kept: what
+    it holds open (connections above all) serves the next task too. Everything in it runs on that loop, many
+    tasks at once. It imports its client library where it first uses it, and says as a `TaskError` what to
+    install.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+    """The words of the block once its holes are filled: any text in it may have `${...}`, secrets included,
+    and text that is one hole brings the value's type. Extra words are refused."""
+
+    async def run(self, config: Any, ctx: Context, /) -> object:
+        """Execute one attempt; what it returns is the task's result, as JSON.
+
+        `config` is an instance of `Config`. May run again for the same `ctx.idempotency_key`. Is cancelled at
+        the task's timeout, when its run is cancelled and when the node stops. Raises `TaskError` with one
+        sentence for what went wrong outside; values of secrets in it, in the result and in the task's log are
+        covered.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; the last call. Given two seconds."""
+        ...
 
 
 def _same_path(described: object, path: str | os.PathLike[str]) -> bool:

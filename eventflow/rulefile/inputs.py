@@ -32,10 +32,12 @@ def read_inputs(block: Block, variables: Variables) -> dict[str, Template]:
     return found
 
 
-def read_template(block: Block, word: str, node: Node, variables: Variables) -> Template | None:
-    """A value whose texts may have holes; None where one does not compile."""
+def read_template(
+    block: Block, word: str, node: Node, variables: Variables, *, secrets: bool = False
+) -> Template | None:
+    """A value whose texts may have holes, also those of `secrets`; None where one does not compile."""
     try:
-        template = Template.compile(plain_value(node), variables)
+        template = Template.compile(plain_value(node), variables, secrets=secrets)
     except HoleError as error:
         block.error(locate(node, error.path), f"{word}: {error.message}")
         return None

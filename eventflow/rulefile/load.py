@@ -13,6 +13,7 @@ from eventflow.errors import RuleSetError
 from eventflow.matching.index import Matcher
 from eventflow.matching.rule import Rule
 from eventflow.rulefile.code import Code
+from eventflow.rulefile.connectors import find_kinds
 from eventflow.rulefile.cycles import check_cycles
 from eventflow.rulefile.document import Document, read_documents
 from eventflow.rulefile.foreseen import check_foreseen
@@ -22,13 +23,21 @@ from eventflow.rulefile.ruleset import RuleSet, SourceSpec
 from eventflow.rulefile.sources import read_source
 from eventflow.rulefile.workflows import read_workflow
 from eventflow.source import Source
+from eventflow.task import Kind
 from eventflow.workflow.definition import Workflow
 
 
 def load(
-    files: Mapping[str, bytes], folder: Path, connectors: Mapping[str, type[Source]], *, revision: int = 0
+    files: Mapping[str, bytes],
+    folder: Path,
+    connectors: Mapping[str, type[Source]],
+    *,
+    revision: int = 0,
+    kinds: Mapping[str, type[Kind]] | None = None,
 ) -> RuleSet:
     """Compile a set. `files` maps paths below `folder` to contents, Python files included.
+
+    `kinds` are the kinds of task beside python and shell; None: those installed here.
 
     Raises `RuleSetError` with every problem, in the order of files and places.
     """
@@ -36,7 +45,7 @@ def load(
     code = Code({path: content for path, content in files.items() if path.endswith(".py")})
     document = read_documents(files, report)
     sources = _sources(document, folder, connectors)
-    workflows = _workflows(document, code)
+    workflows = _workflows(document, code, find_kinds() if kinds is None else kinds)
     rules = _rules(document, sources, workflows)
     check_cycles(rules, document.definitions["rules"])
     check_foreseen(rules, document, sources)
@@ -65,10 +74,10 @@ def _sources(
     }
 
 
-def _workflows(document: Document, code: Code) -> dict[str, Workflow | None]:
+def _workflows(document: Document, code: Code, kinds: Mapping[str, type[Kind]]) -> dict[str, Workflow | None]:
     blocks = document.definitions["workflows"]
     return {
-        name: read_workflow(name, blocks[name], code) if name in blocks else None
+        name: read_workflow(name, blocks[name], code, kinds) if name in blocks else None
         for name in document.names["workflows"]
     }
 

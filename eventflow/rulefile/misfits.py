@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -29,18 +29,35 @@ _OURS: Final[Mapping[str, str]] = {
 """Pydantic's kinds of error that a person would otherwise have to translate."""
 
 
-def report_misfits(block: Block, model: type[BaseModel], error: ValidationError) -> None:
-    """Report everything that the connector's model objects to."""
+_OF_WORDS: Final = frozenset({"missing", "extra_forbidden"})
+"""Kinds of error that are about the names of words and not about their values."""
+
+
+def report_misfits(
+    block: Block, model: type[BaseModel], error: ValidationError, holes: Collection[Path] = ()
+) -> None:
+    """Report everything that the connector's model objects to.
+
+    `holes` are the places of texts that have holes: of a value with such a place in it, nothing can be said
+    yet but which words it lacks, and which it does not have.
+    """
     details = error.errors(include_url=False)
     later = {detail["loc"][:-1] for detail in details if "not supported yet" in detail["msg"]}
     for detail in details:
         # What is missing beside a word that does not work yet may not be missing once it does.
-        if detail["type"] != "missing" or detail["loc"][:-1] not in later:
-            _report(block, model, detail)
+        if detail["type"] == "missing" and detail["loc"][:-1] in later:
+            continue
+        path = _path_in(block, detail["loc"])
+        if detail["type"] in _OF_WORDS or not any(_touch(path, hole) for hole in holes):
+            _report(block, model, detail, path)
 
 
-def _report(block: Block, model: type[BaseModel], detail: ErrorDetails) -> None:
-    path = _path_in(block, detail["loc"])
+def _touch(path: Path, hole: Path) -> bool:
+    """Whether one is the other, or stands within it."""
+    return all(one == other for one, other in zip(path, hole, strict=False))
+
+
+def _report(block: Block, model: type[BaseModel], detail: ErrorDetails, path: Path) -> None:
     if detail["type"] == "missing":
         where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark
         block.error(where, f"'{'.'.join(map(str, path))}' is missing")

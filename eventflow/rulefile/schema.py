@@ -8,27 +8,39 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
 
-from eventflow.rulefile.connectors import find_connectors
-from eventflow.rulefile.words import DEFINITIONS, FILE, PATTERNS, SOURCE, Words
+from pydantic import BaseModel
+
+from eventflow.rulefile.connectors import find_connectors, find_kinds
+from eventflow.rulefile.words import DEFINITIONS, FILE, PATTERNS, SOURCE, TASK, Schema, Words
 from eventflow.source import Source
+from eventflow.task import Kind
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+_HOLE: Final[Schema] = {"type": "string", "pattern": r"\$\{", "description": "Text with a hole: ${CEL}."}
 
-def rule_file_schema(connectors: Mapping[str, type[Source]]) -> dict[str, Any]:
-    """The schema of one rule file, with the words of these connectors."""
+
+def rule_file_schema(
+    connectors: Mapping[str, type[Source]], kinds: Mapping[str, type[Kind]] | None = None
+) -> dict[str, Any]:
+    """The schema of one rule file, with the words of these connectors and kinds of task (None: all here)."""
+    kinds = find_kinds() if kinds is None else kinds
     definitions: dict[str, Any] = {name: _object(words) for name, words in DEFINITIONS.items()}
     definitions |= PATTERNS
     definitions["source"] = _source(sorted(connectors))
+    definitions["task"] = _object(_task(sorted(kinds)))
+    definitions["hole"] = _HOLE
     for name in sorted(connectors):
-        model = _plain(connectors[name].Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}"))
-        for inner, schema in model.pop("$defs", {}).items():
-            definitions[f"{name}.{inner}"] = schema
+        model, inner = _model(connectors[name].Config, name)
         model["properties"] = {"connector": {"const": name}, **model.get("properties", {})}
-        definitions[f"{name}-source"] = model
+        definitions |= {**inner, f"{name}-source": model}
+    for word in sorted(kinds):
+        model, inner = _model(kinds[word].Config, f"{word}-task")
+        definitions |= {name: _with_holes(one) for name, one in {**inner, f"{word}-task": model}.items()}
     top = _object(FILE)
     return {
         "$schema": DIALECT,
@@ -37,6 +49,37 @@ def rule_file_schema(connectors: Mapping[str, type[Source]]) -> dict[str, Any]:
         "type": ["object", "null"],
         "$defs": definitions,
     }
+
+
+def _model(model: type[BaseModel], prefix: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of a connector's model, and those of the models within it by their names here."""
+    schema = _plain(model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}"))
+    return schema, {f"{prefix}.{name}": one for name, one in schema.pop("$defs", {}).items()}
+
+
+def _task(kinds: Sequence[str]) -> Words:
+    """A task, with the words of these kinds."""
+    now: dict[str, Schema] = {word: {"$ref": f"#/$defs/{word}-task"} for word in kinds}
+    return replace(TASK, now={**TASK.now, **now}, any_of=(*TASK.any_of, *kinds))
+
+
+def _with_holes(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, but that every value within it may be text with a hole."""
+    made = dict(schema)
+    if "properties" in made:
+        made["properties"] = {name: _or_hole(one) for name, one in made["properties"].items()}
+    for word in ("items", "additionalProperties"):
+        if isinstance(made.get(word), dict):
+            made[word] = _or_hole(made[word])
+    for word in ("anyOf", "oneOf", "allOf"):
+        if word in made:
+            made[word] = [_with_holes(one) for one in made[word]]
+    return made
+
+
+def _or_hole(schema: dict[str, Any]) -> dict[str, Any]:
+    takes_it_anyway = not schema or schema == {"type": "string"}
+    return schema if takes_it_anyway else {"anyOf": [_with_holes(schema), {"$ref": "#/$defs/hole"}]}
 
 
 def _object(words: Words) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 
 from eventflow.expression import Reference, Template, VarType
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.code import Code, Signature
 from eventflow.rulefile.inputs import Variables, named_below, read_inputs, read_template
+from eventflow.rulefile.kinds import read_kind
 from eventflow.rulefile.nodes import ListNode, MapNode, Mark, Node, ScalarNode, kind, locate
 from eventflow.rulefile.report import Report, nearest, unknown
-from eventflow.rulefile.words import RETRY, TASK
-from eventflow.workflow.definition import Retry, Task, TaskKind
+from eventflow.rulefile.words import RETRY, TASK, Schema, Words
+from eventflow.task import Kind
+from eventflow.workflow.definition import OfKind, Retry, Task
 
 TASK_VARIABLES: Variables = {"params": VarType.map, "tasks": VarType.map, "run": VarType.map}
 """What the holes of a task may read."""
@@ -20,18 +23,33 @@ TASK_VARIABLES: Variables = {"params": VarType.map, "tasks": VarType.map, "run":
 RUN_FIELDS = ("id", "workflow", "rule", "task", "attempt")
 """What there is below `run`."""
 
+_Called = tuple[str | tuple[Template, ...] | OfKind, dict[str, Template]]
+
 _ARGUMENT = re.compile(r"[^\W\d]\w*")
 
 
-def read_task(name: str, block: Block, code: Code) -> Task | None:
+def read_task(name: str, block: Block, code: Code, kinds: Mapping[str, type[Kind]]) -> Task | None:
     """Compile one task; None where it has errors, which have been reported by then."""
-    block.check_words(TASK)
-    call = _call(block, code)
+    block.check_words(_words(kinds))
+    found = _call(block, code, kinds)
+    after = block.texts("after") or []
+    retry = _retry(block)
+    timeout = block.duration("timeout")
+    if found is None:
+        return None
+    call, inputs = found
+    return Task(name, call, inputs, tuple(one for one, _ in after), retry, timeout)
+
+
+def _words(kinds: Mapping[str, type[Kind]]) -> Words:
+    """Those of a task, the kinds that connectors bring among them."""
+    now: dict[str, Schema] = {**TASK.now, **{word: {} for word in kinds}}
+    return replace(TASK, now=now, later=TASK.later - kinds.keys(), any_of=(*TASK.any_of, *kinds))
+
+
+def _arguments_of(block: Block) -> dict[str, Template]:
+    """`with`, whose words are names of arguments."""
     inputs = read_inputs(block, TASK_VARIABLES)
-    if "shell" in block and "with" in block:
-        block.error(
-            block.node.entries["with"].key, "'with' is for python tasks; write the holes into the arguments"
-        )
     for word in inputs:
         if word == "ctx" or not _ARGUMENT.fullmatch(word):
             reason = (
@@ -40,20 +58,15 @@ def read_task(name: str, block: Block, code: Code) -> Task | None:
                 else "is no name of an argument"
             )
             block.error(locate(block.node, ("with", word), on_key=True), f"with: '{word}' {reason}")
-    after = block.texts("after") or []
-    retry = _retry(block)
-    timeout = block.duration("timeout")
-    if call is None:
-        return None
-    kind_of_task, arguments = call
-    return Task(name, kind_of_task, arguments, inputs, tuple(one for one, _ in after), retry, timeout)
+    return inputs
 
 
 def templates_of(task: Task, block: Block) -> Iterator[tuple[Template, Mark]]:
     """Every template of a task, and where it stands."""
+    word = task.call.word if isinstance(task.call, OfKind) else "with"
     for name, template in task.inputs.items():
-        yield template, locate(block.node, ("with", name))
-    if not isinstance(task.call, str):
+        yield template, locate(block.node, (word, name))
+    if isinstance(task.call, tuple):
         for index, template in enumerate(task.call):
             yield template, locate(block.node, ("shell", index))
 
@@ -92,28 +105,40 @@ def _objection_to(
     return None
 
 
-def _call(block: Block, code: Code) -> tuple[TaskKind, str | tuple[Template, ...]] | None:
-    if "python" in block and "shell" in block:
-        block.error(block.node.entries["shell"].key, "has both 'python' and 'shell'; a task runs one thing")
+def _call(block: Block, code: Code, kinds: Mapping[str, type[Kind]]) -> _Called | None:
+    """What runs the task, and its inputs; None where that has errors."""
+    said = [word for word in (*TASK.any_of, *kinds) if word in block]
+    inputs = _arguments_of(block)
+    if len(said) > 1:
+        message = f"has both '{said[0]}' and '{said[1]}'; a task runs one thing"
+        block.error(block.node.entries[said[1]].key, message)
         return None
-    node = block.get("python")
-    if node is not None:
-        reference = block.text("python")
-        objection = code.objection(reference) if reference is not None else None
-        if reference is not None and objection is None and (broken := code.broken(reference)) is not None:
-            # Said in the file that it is about, once for all tasks that name it.
-            block.report.of(broken.file).error(Mark(broken.line, broken.column), broken.message)
-            return None
-        if objection is not None:
-            block.error(node, f"python: {objection}")
-        elif reference is not None and (doubt := code.doubt(reference)) is not None:
-            block.warn(node, f"python: {doubt}")
-        elif reference is not None and (signature := code.signature(reference)) is not None:
-            _check_keywords(block, signature, reference)
-        return None if reference is None or objection is not None else (TaskKind.python, reference)
-    node = block.get("shell")
-    arguments = None if node is None else _arguments(block, node)
-    return None if arguments is None else (TaskKind.shell, arguments)
+    word = said[0] if said else ""
+    if "with" in block and word != "python" and word:
+        where = "into the arguments" if word == "shell" else f"below '{word}'"
+        block.error(block.node.entries["with"].key, f"'with' is for python tasks; write the holes {where}")
+    if word in kinds:
+        return read_kind(block, word, kinds, TASK_VARIABLES)
+    call = _function(block, code) if word == "python" else _command(block)
+    return None if call is None else (call, inputs)
+
+
+def _function(block: Block, code: Code) -> str | None:
+    node, reference = block.get("python"), block.text("python")
+    if node is None or reference is None:
+        return None
+    if (objection := code.objection(reference)) is not None:
+        block.error(node, f"python: {objection}")
+        return None
+    if (broken := code.broken(reference)) is not None:
+        # Said in the file that it is about, once for all tasks that name it.
+        block.report.of(broken.file).error(Mark(broken.line, broken.column), broken.message)
+        return None
+    if (doubt := code.doubt(reference)) is not None:
+        block.warn(node, f"python: {doubt}")
+    elif (signature := code.signature(reference)) is not None:
+        _check_keywords(block, signature, reference)
+    return reference
 
 
 def _check_keywords(block: Block, signature: Signature, reference: str) -> None:
@@ -133,7 +158,10 @@ def _check_keywords(block: Block, signature: Signature, reference: str) -> None:
             block.error(at, f"with: parameter '{name}' of {reference} is missing")
 
 
-def _arguments(block: Block, node: Node) -> tuple[Template, ...] | None:
+def _command(block: Block) -> tuple[Template, ...] | None:
+    node = block.get("shell")
+    if node is None:
+        return None
     if not isinstance(node, ListNode):
         reason = 'no shell reads it, so spaces and quotes in data stay harmless: ["program", "argument"]'
         block.error(node, f"'shell' must be a list of texts, not {kind(node)}; {reason}")

@@ -154,11 +154,10 @@ TASK = Words(
         "retry": {"$ref": "#/$defs/retry"},
         "timeout": _duration("The longest one attempt may take."),
     },
-    later=frozenset(
-        {"sql", "http", "workflow", "kafka", "ray", "on_success", "on_failure", "pool", "resources"}
-    ),
+    later=frozenset({"sql", "http", "workflow", "ray", "on_success", "on_failure", "pool", "resources"}),
     any_of=("python", "shell"),
 )
+"""Beside these, the words of the kinds that connectors bring."""
 
 RETRY = Words(
     {

@@ -13,6 +13,7 @@ from eventflow.rulefile.code import Code
 from eventflow.rulefile.nodes import Entry, MapNode, ScalarNode, plain_value, shorten
 from eventflow.rulefile.tasks import check_holes, read_task
 from eventflow.rulefile.words import PARAM, WORKFLOW
+from eventflow.task import Kind
 from eventflow.workflow.definition import Param, ParamType, Task, Workflow
 from eventflow.workflow.params import conversion_error
 
@@ -20,13 +21,13 @@ _TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-def read_workflow(name: str, block: Block, code: Code) -> Workflow | None:
+def read_workflow(name: str, block: Block, code: Code, kinds: Mapping[str, type[Kind]]) -> Workflow | None:
     """Compile one workflow; None where it has errors, which have been reported by then."""
     before = len(block.report.problems)
     block.check_words(WORKFLOW)
     params = _params(block)
     blocks = _task_blocks(block)
-    tasks = {task: read_task(task, inner, code) for task, inner in blocks.items()}
+    tasks = {task: read_task(task, inner, code, kinds) for task, inner in blocks.items()}
     parents = {task: _known_parents(blocks, task) for task in blocks}
     order = _in_order(blocks, parents)
     if order is None:

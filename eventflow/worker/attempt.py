@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from eventflow.store.task_logs import Chunk
 from eventflow.store.task_runs import Claimed
 from eventflow.worker.call import Call
+from eventflow.worker.hidden import cover_bytes
 from eventflow.worker.plan import TaskPlan
 
 LOG_LIMIT: Final = 1024 * 1024
@@ -16,12 +18,16 @@ LOG_LIMIT: Final = 1024 * 1024
 
 
 class AttemptLog:
-    """The output of one attempt on its way to the store. `write` may be called from any thread."""
+    """The output of one attempt on its way to the store. `write` may be called from any thread.
 
-    __slots__ = ("_claimed", "_lock", "_number", "_pieces", "_size")
+    The texts in `hidden` do not get there.
+    """
 
-    def __init__(self, claimed: Claimed) -> None:
+    __slots__ = ("_claimed", "_hidden", "_lock", "_number", "_pieces", "_size")
+
+    def __init__(self, claimed: Claimed, hidden: Sequence[str] = ()) -> None:
         self._claimed = claimed
+        self._hidden = hidden
         self._lock = threading.Lock()
         self._pieces: list[bytes] = []
         self._size = 0
@@ -29,6 +35,7 @@ class AttemptLog:
 
     def write(self, content: bytes) -> None:
         """Keep `content`, up to the limit."""
+        content = cover_bytes(content, self._hidden)
         with self._lock:
             if self._size >= LOG_LIMIT:
                 return
@@ -60,4 +67,4 @@ class Attempt:
     why_stopped: str | None = None
 
     def __post_init__(self) -> None:
-        self.log = AttemptLog(self.claimed)
+        self.log = AttemptLog(self.claimed, self.call.hidden)

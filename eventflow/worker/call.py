@@ -18,7 +18,8 @@ class Call(msgspec.Struct, frozen=True):
 
     `arguments`, `params` and `data` (the triggering event's) are JSON: their integers may be of any size,
     which msgpack's are not. `typed` names the arguments that arrive as dates, datetimes and durations
-    (seconds). `event` has no data of its own.
+    (seconds). `event` has no data of its own. `hidden` are the values of secrets among the arguments: nothing
+    that is kept of the attempt may show them.
     """
 
     run_id: str
@@ -34,6 +35,7 @@ class Call(msgspec.Struct, frozen=True):
     event: TriggeringEvent | None = None
     data: bytes = b"null"
     timeout: float | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:

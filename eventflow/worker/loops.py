@@ -1,7 +1,7 @@
-"""Where `async def` tasks run: one loop on a thread of its own, so that one that blocks stops nothing else.
+"""Where `async def` tasks run, and those of connectors' kinds: one loop on a thread of its own.
 
-A task that blocks the loop stops its fellow tasks there. When the loop does not answer for a while, new
-calls go to a fresh thread; the old one ends with its last task.
+A task that blocks the loop stops its fellow tasks there, and nothing else. When the loop does not answer for
+a while, new calls go to a fresh thread; the old one ends with its last task.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from eventflow.errors import TaskError
 from eventflow.task import describe_error, encode_result
 from eventflow.worker.attempt import Attempt
 from eventflow.worker.capture import current_sink, task_logger
+from eventflow.worker.hidden import cover
+from eventflow.worker.kinds import CLOSE_SECONDS, Kinds
 from eventflow.worker.versions import load_function
 from eventflow.worker.wire import Done
+from eventflow.workflow.definition import OfKind
 
 log = structlog.get_logger()
 
@@ -49,7 +52,9 @@ class TaskLoop:
         self._inbox: deque[Attempt] = deque()
         self._outbox: deque[tuple[Attempt, Done]] = deque()
         self._tasks: dict[Attempt, asyncio.Task[None]] = {}
+        self._kinds = Kinds()
         self._retired = False
+        self._closing: asyncio.Task[None] | None = None
         self.started: dict[Attempt, float] = {}
         self.answered = self._serving.time()
         self._thread = threading.Thread(target=self._run, daemon=True, name="eventflow-tasks")
@@ -78,7 +83,7 @@ class TaskLoop:
         """Cancel what runs and end the thread; one that is blocked is left behind, it is a daemon."""
         self._post(self._cancel_all)
         self.retire()
-        self._thread.join(1.0)
+        self._thread.join(1.0 + (CLOSE_SECONDS if self._kinds.made else 0.0))
 
     def _post(self, call: Callable[..., object], *args: object) -> None:
         """Call it on the thread. A retired loop has closed itself after its last task, and needs no call."""
@@ -116,16 +121,20 @@ class TaskLoop:
 
     def _end_when_idle(self) -> None:
         self._retired = True
-        if not self._tasks:
-            self._loop.stop()
+        if not self._tasks and self._closing is None:
+            self._closing = self._loop.create_task(self._end(), context=self._variables.copy())
+
+    async def _end(self) -> None:
+        await self._kinds.close()
+        self._loop.stop()
 
     async def _execute(self, attempt: Attempt) -> None:
         try:
-            done = Done(encode_result(await _limited(attempt)))
+            done = Done(encode_result(await _limited(attempt, self._kinds)))
         except asyncio.CancelledError:
             done = Done(error=attempt.why_stopped or "cancelled by itself")
         except BaseException as error:  # SystemExit and KeyboardInterrupt would end the thread's loop
-            done = Done(error=describe_error(error, attempt.call.folder))
+            done = Done(error=cover(describe_error(error, attempt.call.folder), attempt.call.hidden))
         del self._tasks[attempt]
         self._outbox.append((attempt, done))
         if len(self._outbox) == 1:
@@ -143,22 +152,24 @@ class TaskLoop:
             self._ended(attempt, done)
 
 
-async def _limited(attempt: Attempt) -> Any:
+async def _limited(attempt: Attempt, kinds: Kinds) -> Any:
     seconds = attempt.call.timeout
     if seconds is None:
-        return await _call(attempt)
+        return await _call(attempt, kinds)
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await _call(attempt)
+            return await _call(attempt, kinds)
     except TimeoutError:
         if limit.expired():
             raise TaskError(timed_out(seconds)) from None
         raise
 
 
-async def _call(attempt: Attempt) -> Any:
+async def _call(attempt: Attempt, kinds: Kinds) -> Any:
     call = attempt.call
+    if isinstance(attempt.plan.task.call, OfKind):
+        return await kinds.run(attempt.plan.task.call, attempt)
     function = _function(call.folder, call.target)
     arguments = call.keywords()
     if attempt.plan.function.wants_context:

@@ -14,7 +14,7 @@ from eventflow.expression import Template, activate
 from eventflow.store.failures import is_disconnect
 from eventflow.task import describe_error
 from eventflow.worker.locate import Function, find_function
-from eventflow.workflow.definition import ParamType, Task, TaskKind, Workflow
+from eventflow.workflow.definition import OfKind, ParamType, Task, Workflow
 
 _TYPED: Final = frozenset({ParamType.date, ParamType.datetime, ParamType.duration})
 
@@ -27,7 +27,7 @@ CodeFolder = Callable[[int], Awaitable[Path]]
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task of one revision. `folder` holds its code, `function` says what its code names."""
+    """One task of one revision. `folder` holds its code, `function` says how what it calls is called."""
 
     workflow: Workflow
     task: Task
@@ -37,18 +37,18 @@ class TaskPlan:
     @cached_property
     def in_loop(self) -> bool:
         """Runs on the loop for tasks, not in a process."""
-        return self.task.kind is TaskKind.python and self.function.is_async
+        return self.function.is_async
 
     @cached_property
     def wants_event(self) -> bool:
         """Has a `ctx`, in which the triggering event stands."""
-        return self.task.kind is TaskKind.python and self.function.wants_context
+        return self.function.wants_context
 
     @cached_property
     def templates(self) -> tuple[Template, ...]:
         """Everything in it that may have holes."""
         call = self.task.call
-        return (*self.task.inputs.values(), *(() if isinstance(call, str) else call))
+        return (*self.task.inputs.values(), *(call if isinstance(call, tuple) else ()))
 
     @cached_property
     def wants_results(self) -> bool:
@@ -70,7 +70,12 @@ class TaskPlan:
 
     @cached_property
     def typed(self) -> dict[str, str]:
-        """The arguments that are just one parameter of a type which JSON does not have, with that type."""
+        """The arguments that are just one parameter of a type which JSON does not have, with that type.
+
+        None of a connector's kind: its own model gives its words their types.
+        """
+        if isinstance(self.task.call, OfKind):
+            return {}
         found = {name: self._type_of(template) for name, template in self.task.inputs.items()}
         return {name: kind for name, kind in found.items() if kind is not None}
 
@@ -168,4 +173,10 @@ def _plans(workflow: Workflow, folder: Path) -> dict[str, TaskPlan]:
 
 
 def _function(task: Task, folder: Path) -> Function:
-    return find_function(folder, task.call) if isinstance(task.call, str) else Function()
+    match task.call:
+        case str(target):
+            return find_function(folder, target)
+        case OfKind():
+            return Function(is_async=True)
+        case _:
+            return Function(wants_context=False)

@@ -10,6 +10,7 @@ import msgspec
 
 from eventflow.event import JSON, encode_json
 from eventflow.expression import Template, activate
+from eventflow.secret import secret
 from eventflow.store import task_runs
 from eventflow.store.effects import decode_attributes
 from eventflow.store.pool import Connection
@@ -67,18 +68,22 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 def prepare(claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Call:
-    """The call of this attempt. Raises `EvaluationError` where a hole cannot be filled."""
-    task = plan.task
+    """The call of this attempt.
+
+    Raises `EvaluationError` where a hole cannot be filled, `SourceUnavailable` where a secret is not there.
+    """
+    task, hidden = plan.task, dict[str, str]()
     arguments, argv = plan.fixed_arguments, ()
     if arguments is None:
-        arguments, argv = _filled(plan, _values(claimed, around.results.get(claimed.run_id, {})))
-    elif not isinstance(task.call, str):
+        arguments, argv = _filled(plan, _values(claimed, around.results.get(claimed.run_id, {})), hidden)
+    elif isinstance(task.call, tuple):
         argv = tuple(_text(template, activate({})) for template in task.call)
     event, data = around.origin(claimed.event_uid)
     return Call(
         run_id=str(claimed.run_id), workflow=claimed.workflow, task=claimed.task, attempt=claimed.attempt,
         folder=plan.folder, target=task.call if isinstance(task.call, str) else "", argv=argv,
         arguments=arguments, typed=plan.typed, params=claimed.params, event=event, data=data,
+        hidden=tuple(hidden.values()),
         timeout=task.timeout.total_seconds() if task.timeout is not None else None,
     )  # fmt: skip
 
@@ -95,14 +100,22 @@ def _values(claimed: Claimed, results: Mapping[str, bytes]) -> dict[str, JSON]:
     }  # fmt: skip
 
 
-def _filled(plan: TaskPlan, values: Mapping[str, JSON]) -> tuple[bytes, tuple[str, ...]]:
+def _filled(
+    plan: TaskPlan, values: Mapping[str, JSON], hidden: dict[str, str]
+) -> tuple[bytes, tuple[str, ...]]:
+    """Arguments and argument vector; secrets that were asked for are added to `hidden`."""
+
+    def reveal(name: str) -> str:
+        hidden[name] = secret(name)
+        return hidden[name]
+
     activation = activate(values)
-    arguments = {name: template.render(activation) for name, template in plan.task.inputs.items()}
+    arguments = {name: template.render(activation, reveal) for name, template in plan.task.inputs.items()}
     for name, kind in plan.typed.items():
         if kind == "duration" and arguments[name] is not None:
             arguments[name] = _seconds(arguments[name])
     call = plan.task.call
-    argv = () if isinstance(call, str) else tuple(_text(template, activation) for template in call)
+    argv = tuple(_text(template, activation) for template in call) if isinstance(call, tuple) else ()
     return encode_json(arguments), argv
 
 

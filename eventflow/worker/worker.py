@@ -20,6 +20,7 @@ from uuid import UUID
 
 import structlog
 
+from eventflow.errors import SourceUnavailable
 from eventflow.expression import EvaluationError
 from eventflow.forever import forever
 from eventflow.store import runs, task_runs
@@ -210,7 +211,7 @@ class Worker:
     def _prepared(self, claimed: Claimed, plan: TaskPlan, around: Surroundings) -> Attempt | None:
         try:
             return Attempt(claimed, plan, prepare(claimed, plan, around))
-        except (EvaluationError, ValueError) as error:
+        except (EvaluationError, SourceUnavailable, ValueError) as error:
             self._fail(claimed, f"its arguments cannot be made: {error}")
             return None
 

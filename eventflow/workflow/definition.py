@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from eventflow.event import JSON
 from eventflow.expression import Template
+from eventflow.task import Kind
 
 
 class ParamType(StrEnum):
@@ -44,25 +45,25 @@ class Retry:
     backoff: timedelta = timedelta(seconds=1)
 
 
-class TaskKind(StrEnum):
-    """What runs a task."""
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """A task of a kind that a connector brings: its word in rule files, and the class behind it."""
 
-    python = "python"
-    shell = "shell"
+    word: str
+    kind: type[Kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One node of the graph.
 
-    `call` is "module:function" for python, the argument vector for shell (each a template over
-    `params`, `tasks`, `run`). `inputs` are the keyword arguments, by name. `after` names the tasks
-    that must have succeeded before.
+    `call` is "module:function" for python, the argument vector for shell (each a template over `params`,
+    `tasks`, `run`), or a connector's kind. `inputs` are the keyword arguments by name, for a connector's
+    kind its words. `after` names the tasks that must have succeeded before.
     """
 
     name: str
-    kind: TaskKind
-    call: str | tuple[Template, ...]
+    call: str | tuple[Template, ...] | OfKind
     inputs: Mapping[str, Template] = field(default_factory=dict[str, Template])
     after: tuple[str, ...] = ()
     retry: Retry = Retry()

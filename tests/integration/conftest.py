@@ -22,7 +22,7 @@ from eventflow.store.pool import Pool, Row
 from eventflow.store.runs import NewRun, start_runs
 from eventflow.worker.worker import Worker
 from eventflow.workflow.advance import roots
-from eventflow.workflow.definition import Param, ParamType, Retry, Task, TaskKind, Workflow
+from eventflow.workflow.definition import Param, ParamType, Retry, Task, Workflow
 
 DEADLINE = 20.0
 VARIABLES = {"params": VarType.map, "tasks": VarType.map, "run": VarType.map}
@@ -40,10 +40,8 @@ def task(
     """A python task where `call` is "module:function", else a shell task."""
     compiled = {key: Template.compile(value, VARIABLES) for key, value in (inputs or {}).items()}
     shell = call if isinstance(call, str) else tuple(Template.compile(one, VARIABLES) for one in call)
-    return Task(
-        name, TaskKind.python if isinstance(call, str) else TaskKind.shell, shell, compiled, after,
-        retry or Retry(), None if timeout is None else timedelta(seconds=timeout),
-    )  # fmt: skip
+    limit = None if timeout is None else timedelta(seconds=timeout)
+    return Task(name, shell, compiled, after, retry or Retry(), limit)
 
 
 class Stage:
