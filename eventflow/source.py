@@ -220,10 +220,14 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """What the events of a source look like: every `type`, every name right below `data`. None: unknown."""
+    """What the events of a source look like: every `type`, every name right below `data`. None: unknown.
+
+    `named` says that its senders always name what they send, so that a repeat is told without more words.
+    """
 
     types: frozenset[str] | None = None
     fields: frozenset[str] | None = None
+    named: bool = False
 
 
 class Foretelling(Protocol):

@@ -1,4 +1,4 @@
-"""An authentic request as an event, or as a broken record where it is none."""
+"""An authentic request as an event, or as a broken record where it is none; a CloudEvents batch as many."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import msgspec
 from uuid_utils import uuid7  # its text is made ten times faster than the standard library's
 
+from connectors.webhook import cloudevents
+from connectors.webhook.cloudevents import Attributes
 from connectors.webhook.config import WebhookConfig
 from connectors.webhook.content import decode_body, parse_fields
 from eventflow.errors import Undecodable
@@ -18,6 +21,11 @@ from eventflow.source import Predicate
 
 DEFAULT_TYPE = "webhook.received"
 IDEMPOTENCY_KEY = "idempotency-key"
+ID_HEADERS = {"standard": "webhook-id", "github": "x-github-delivery"}
+"""Where a scheme's senders name what they send."""
+NAMING = frozenset({"github", "standard", "stripe"})
+OWN_BODIES = frozenset({"github", "stripe"})
+"""Schemes of one sender, who speaks no CloudEvents: whoever adds such headers is somebody else."""
 VARIABLES = ("data", "headers", "query")
 """What the CEL of `id`, `type`, `subject` and `time` may name."""
 
@@ -54,6 +62,15 @@ class VisibleNames(dict[bytes, str | None]):
         return text
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What of a request is kept. `member` is its number in a batch, counted from 0."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    meta: Mapping[str, JSON]
+    member: int | None = None
+
+
 class RecordMaker:
     """Makes records of one source. Pure but for new ids."""
 
@@ -67,14 +84,20 @@ class RecordMaker:
         self._source = source
         self._by_body = config.dedupe.by == "body"
         self._names = VisibleNames(signature)
+        self._scheme = config.verify.scheme if config.verify else None
+        self._cloudevents = self._scheme not in OWN_BODIES
+        self._id_header = ID_HEADERS.get(self._scheme or "", IDEMPOTENCY_KEY)
         self._id = compiled(config.id, VARIABLES) if config.id else None
         self._type = compiled(config.type, VARIABLES) if config.type else None
         self._subject = compiled(config.subject, VARIABLES) if config.subject else None
         self._time = compiled(config.time, VARIABLES) if config.time else None
         self._asks = bool(self._type or self._subject or self._time)
 
-    def record(self, received: Received) -> Record:
-        """The record of one request. Never raises for what a sender can send."""
+    def records(self, received: Received) -> Record | Sequence[Record]:
+        """The record of a request, or those of a batch in their order.
+
+        Never raises for what a sender can send.
+        """
         names = self._names
         headers = {
             text: value.decode("latin-1")
@@ -82,70 +105,133 @@ class RecordMaker:
             if (text := names[name]) is not None
         }
         meta: dict[str, JSON] = {"headers": headers, "query": {}, "remote": received.remote}
+        kept = Kept(received.body, headers, meta)
         if received.query_string:
             try:
                 meta["query"] = _query(received.query_string)
             except Undecodable as error:
-                return self._broken(received.body, headers, meta, None, error.reason)
+                return self._broken(kept, error.reason)
         if "content-encoding" in headers and (compressed := _compressed(headers["content-encoding"])):
-            return self._broken(received.body, headers, meta, None, compressed)
-        return self._read(received.body, headers, meta)
+            return self._broken(kept, compressed)
+        if self._media_type(headers).startswith(cloudevents.BATCHED):
+            return self._batch(kept)
+        return self._read(kept)
 
     def reread(self, body: bytes, meta: Mapping[str, JSON]) -> Record:
-        """The record of a body that was kept (and perhaps edited) with its `meta`."""
-        return self._read(body, meta.get("headers") or {}, {"query": {}, **meta})
+        """The record of a body that was kept (and perhaps edited) with its `meta`.
 
-    def _read(self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON]) -> Record:
-        data: JSON = None
+        What was kept of a batch is one of its events, or a batch that could not be told apart.
+        """
+        kept = Kept(body, meta.get("headers") or {}, {"query": {}, **meta})
+        if self._media_type(kept.headers).startswith(cloudevents.BATCHED) and body.lstrip()[:1] == b"[":
+            return self._broken(kept, "a batch cannot become one event: edit it down to one of its objects")
+        return self._read(kept)
+
+    def _batch(self, kept: Kept) -> Record | Sequence[Record]:
         try:
-            data = decode_body(body, headers.get("content-type"))
-            return self._event(body, headers, meta, data)
+            members = cloudevents.split(kept.body)
         except Undecodable as error:
-            return self._broken(body, headers, meta, data, error.reason)
+            return self._broken(kept, error.reason)
+        return [
+            self._read(Kept(member, kept.headers, kept.meta, number)) for number, member in enumerate(members)
+        ]
 
-    def _event(self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON) -> Event:
-        id_ = self._sender_id(headers, meta, data)
-        type_, subject, time = DEFAULT_TYPE, None, None
+    def _read(self, kept: Kept) -> Record:
+        data: JSON = None
+        sent: Attributes | None = None
+        try:
+            media = self._media_type(kept.headers)
+            if media:
+                if not media.endswith("+json"):
+                    raise Undecodable(f"CloudEvents as {media[:60]} are not supported, only as JSON")
+                sent, data = cloudevents.from_body(kept.body)
+            else:
+                if self._cloudevents and cloudevents.BINARY in kept.headers:
+                    sent = cloudevents.from_headers(kept.headers)
+                data = self._decoded(kept)
+            return self._event(kept, data, sent)
+        except Undecodable as error:
+            return self._broken(kept, error.reason, data, sent)
+
+    def _event(self, kept: Kept, data: JSON, sent: Attributes | None) -> Event:
+        id_, dedupe = self._identity(kept, data, sent)
+        type_, subject, time = (sent.type, sent.subject, sent.time) if sent else (DEFAULT_TYPE, None, None)
         if self._asks:
-            variables = {"data": data, "headers": headers, "query": meta["query"]}
-            type_ = _word("type", self._type(variables)) if self._type else DEFAULT_TYPE
-            subject = _optional_word("subject", self._subject(variables)) if self._subject else None
-            time = _moment(self._time(variables)) if self._time else None
+            variables = {"data": data, "headers": kept.headers, "query": kept.meta["query"]}
+            type_ = _word("type", self._type(variables)) if self._type else type_
+            subject = _optional_word("subject", self._subject(variables)) if self._subject else subject
+            time = _moment(self._time(variables)) if self._time else time
         return Event(
             source=self._source,
             id=str(uuid7()) if id_ is None else id_,
             type=type_,
             data=data,
-            raw=body,
+            raw=kept.body,
             subject=subject,
             time=time,
-            datacontenttype=headers.get("content-type"),
-            meta=meta,
-            dedupe=self._dedupe(id_, body),
+            sender=sent.source if sent else None,
+            datacontenttype=sent.datacontenttype if sent else kept.headers.get("content-type"),
+            dataschema=sent.dataschema if sent else None,
+            extensions=sent.extensions if sent else {},
+            meta=kept.meta,
+            dedupe=dedupe,
         )
 
-    def _broken(
-        self, body: bytes, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON, reason: str
-    ) -> Broken:
+    def _broken(self, kept: Kept, reason: str, data: JSON = None, sent: Attributes | None = None) -> Broken:
         """A broken request that repeats itself is one dead letter, if its id can be told without the body."""
         try:
-            id_ = self._sender_id(headers, meta, data)
+            _, dedupe = self._identity(kept, data, sent)
         except Undecodable:
-            id_ = None
-        return Broken(self._source, body, reason, meta=meta, dedupe=self._dedupe(id_, body))
+            dedupe = self._by_body_alone(kept.body)
+        return Broken(self._source, kept.body, reason, meta=kept.meta, dedupe=dedupe)
 
-    def _sender_id(self, headers: Mapping[str, str], meta: Mapping[str, JSON], data: JSON) -> str | None:
-        if self._id is None:
-            return headers.get(IDEMPOTENCY_KEY) or None
-        return _word("id", self._id({"data": data, "headers": headers, "query": meta["query"]}))
+    def _identity(self, kept: Kept, data: JSON, sent: Attributes | None) -> tuple[str | None, bytes | None]:
+        """The id that the sender gave, and the key that a repeat would share: ids go before bodies.
 
-    def _dedupe(self, id_: str | None, body: bytes) -> bytes | None:
-        """The key that a repeat would share. A sender's own id goes before the body: ids stay unique."""
-        if id_ is not None:
-            return hashlib.blake2b(b"id\0" + id_.encode("utf-8"), digest_size=16).digest()
-        if self._by_body:
-            return hashlib.blake2b(b"body\0" + body, digest_size=16).digest()
-        return None
+        Where the scheme names its requests, that name tells repeats, and no header or content type that
+        nobody signed: somebody could change it and send a captured request again.
+        """
+        if self._id is not None:
+            values = {"data": data, "headers": kept.headers, "query": kept.meta["query"]}
+            id_ = _word("id", self._id(values))
+            return id_, _key(b"id", id_)
+        id_ = self._scheme_id(kept.headers, data)
+        if sent is not None and (id_ is None or self._scheme not in NAMING):
+            return sent.id, _key(b"ce", sent.source, sent.id)
+        if id_ is None:
+            return None, self._by_body_alone(kept.body)
+        key = _key(b"member", str(kept.member), id_) if kept.member else _key(b"id", id_)
+        return (id_ if sent is None else sent.id), key
+
+    def _scheme_id(self, headers: Mapping[str, str], data: JSON) -> str | None:
+        if self._scheme == "stripe" and isinstance(data, dict):
+            id_ = cast("dict[str, Any]", data).get("id")
+            if isinstance(id_, str) and id_:
+                return id_
+        return headers.get(self._id_header) or headers.get(IDEMPOTENCY_KEY) or None
+
+    def _decoded(self, kept: Kept) -> JSON:
+        """Stripe's bodies are JSON whatever an unsigned header says: they hold the id."""
+        return decode_body(
+            kept.body, "application/json" if self._scheme == "stripe" else kept.headers.get("content-type")
+        )
+
+    def _media_type(self, headers: Mapping[str, str]) -> str:
+        """In lower case, without parameters; "" where it is none of CloudEvents."""
+        text = headers.get("content-type")
+        if text is None or text == "application/json" or not self._cloudevents:  # nearly every request
+            return ""
+        media = text.partition(";")[0].strip().lower()
+        return media if media.startswith(cloudevents.STRUCTURED) else ""
+
+    def _by_body_alone(self, body: bytes) -> bytes | None:
+        return hashlib.blake2b(b"body\0" + body, digest_size=16).digest() if self._by_body else None
+
+
+def _key(*parts: bytes | str) -> bytes:
+    """Of parts without NUL: different parts, different keys."""
+    joined = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return hashlib.blake2b(joined, digest_size=16).digest()
 
 
 def _compressed(encoding: str) -> str | None:

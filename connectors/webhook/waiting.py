@@ -1,6 +1,6 @@
-"""Requests that wait for the commit of their record.
+"""Requests that wait for the commit of their records: one record, or those of a batch.
 
-A request is *queued*, then *taken* into a batch, then answered: by its receipt, or by None where the batch
+A request is *queued*, then *taken* into a batch, then answered: by its receipts, or by None where the batch
 was refused, nobody knows, or nothing happened for `PATIENCE` seconds.
 """
 
@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from eventflow.event import Record
 from eventflow.source import Receipt
 
 MAX_WAITING = 10_000
-"""Requests queued or taken and not answered."""
+"""Records of requests that are queued or taken and not answered."""
 MAX_WAITING_BYTES = 64 << 20
 """Bodies of those requests, and as much again for bodies being read. Reached with large bodies only."""
 BATCH_RECORDS = 1000
 BATCH_BYTES = 16 << 20
 PATIENCE = 10.0
 """Seconds until a request is told that its outcome is unknown; senders commonly wait 10 to 30."""
+BEGINNING = 1.0
+"""Seconds for which requests wait for the source's first reader: HTTP may be up a moment earlier."""
 _PASSES = 4
 """Passes of the event loop granted to requests that are arriving right now, to share a transaction."""
 _WORTH_WAITING = 4
@@ -30,20 +33,23 @@ _SLOW_COMMIT = 0.002
 """Seconds. After a faster commit, waiting for senders to come back costs more than it brings."""
 
 
+Receipts = Sequence[Receipt | None]
+
+
 class Waiter:
     """One request. A plain class: thousands of these are made and forgotten every second."""
 
-    __slots__ = ("answer", "arrived", "record", "size")
+    __slots__ = ("answer", "arrived", "records", "size")
 
-    def __init__(self, record: Record, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.record = record
+    def __init__(self, records: Sequence[Record], size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.records = records
         self.size = size
         self.arrived = loop.time()
-        self.answer: asyncio.Future[Receipt | None] = loop.create_future()
+        self.answer: asyncio.Future[Receipts | None] = loop.create_future()
 
-    def resolve(self, receipt: Receipt | None) -> None:
+    def resolve(self, receipts: Receipts | None) -> None:
         if not self.answer.done():  # it may have lost patience, or the server stopped
-            self.answer.set_result(receipt)
+            self.answer.set_result(receipts)
 
 
 class WaitingRoom:
@@ -64,17 +70,44 @@ class WaitingRoom:
         self._waiting = 0
         self._bytes = 0
         self._sweeping = False
+        self._reader = asyncio.Event()
+        self._begun = False
+
+    def open(self) -> None:
+        """Somebody takes what is queued."""
+        self._begun = True
+        self._reader.set()
+
+    def close(self) -> None:
+        """Nobody does, for now: tell the requests that no batch has taken, and those to come, at once."""
+        self._begun = True
+        self._reader.clear()
+        while self._queued:
+            self._queued.popleft().resolve(None)
+
+    async def is_open(self) -> bool:
+        """Whether somebody takes what is queued. Before the first reader there is a moment to begin."""
+        if self._reader.is_set():
+            return True
+        if not self._begun:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEGINNING):
+                    await self._reader.wait()
+        return self._reader.is_set()
 
     @property
     def full(self) -> bool:
         return self._waiting >= self._places or self._bytes >= self.bytes_allowed
 
-    async def wait(self, record: Record, size: int) -> Receipt | None:
-        """Queue the record; return its receipt once it is durable, None where it is refused or unknown."""
+    async def wait(self, records: Sequence[Record], size: int) -> Receipts | None:
+        """Queue the records; return their receipts once they are durable, None where refused or unknown.
+
+        They go into one batch, and so into one transaction.
+        """
         loop = asyncio.get_running_loop()
-        waiter = Waiter(record, size, loop)
+        waiter = Waiter(records, size, loop)
         self._queued.append(waiter)
-        self._waiting += 1
+        self._waiting += len(records)
         self._bytes += size
         self._arrived.set()
         if self._goal and len(self._queued) >= self._goal:
@@ -85,7 +118,7 @@ class WaitingRoom:
         try:
             return await waiter.answer
         finally:
-            self._waiting -= 1
+            self._waiting -= len(records)
             self._bytes -= size
 
     async def next_requests(self) -> Sequence[Waiter]:
@@ -127,10 +160,11 @@ class WaitingRoom:
             self._goal = 0
 
     def _pop(self) -> list[Waiter]:
-        queued, taken, size = self._queued, list[Waiter](), 0
-        while queued and len(taken) < BATCH_RECORDS and (not taken or size + queued[0].size <= BATCH_BYTES):
+        queued, taken, size, records = self._queued, list[Waiter](), 0, 0
+        while queued and records < BATCH_RECORDS and (not taken or size + queued[0].size <= BATCH_BYTES):
             waiter = queued.popleft()
             size += waiter.size
+            records += len(waiter.records)
             taken.append(waiter)
         return taken
 
@@ -139,11 +173,13 @@ class WaitingRoom:
         self._taken[batch] = taken
         self._taken_at = asyncio.get_running_loop().time()
 
-    def answer(self, batch: UUID, receipts: Iterable[Receipt | None]) -> None:
-        """Answer every request of the batch; `receipts` is parallel to it."""
-        taken = self._taken.pop(batch, ())
-        for waiter, receipt in zip(taken, receipts, strict=False):
-            waiter.resolve(receipt)
+    def answer(self, batch: UUID, receipts: Receipts) -> None:
+        """Answer every request of the batch; `receipts` is parallel to its records."""
+        taken, begin = self._taken.pop(batch, ()), 0
+        for waiter in taken:
+            end = begin + len(waiter.records)
+            waiter.resolve(receipts[begin:end])
+            begin = end
         self._goal = len(taken) + len(self._queued)
         self._took = asyncio.get_running_loop().time() - self._taken_at
 
@@ -151,11 +187,6 @@ class WaitingRoom:
         """Tell every request of the batch that nobody knows."""
         for waiter in self._taken.pop(batch, ()):
             waiter.resolve(None)
-
-    def refuse_queued(self) -> None:
-        """Tell the requests that no batch has taken that nobody will."""
-        while self._queued:
-            self._queued.popleft().resolve(None)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer those that ran out of patience. A queued one is forgotten, its sender will repeat it."""

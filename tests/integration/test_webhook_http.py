@@ -11,13 +11,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from connectors.webhook import WebhookSource, waiting
+from connectors.webhook import WebhookSource, keys, waiting
 from connectors.webhook.config import WebhookConfig
 from eventflow.api.app import App
 from eventflow.api.server import HttpServer, serve_http
@@ -56,7 +56,11 @@ class Commits:
         self.automatic = True
 
     async def run(self) -> None:
-        async for batch in self._source.batches("", None):
+        async with aclosing(self._source.batches("", None)) as batches:
+            await self._each(batches)
+
+    async def _each(self, batches: AsyncIterator[Batch]) -> None:
+        async for batch in batches:
             async with self.arrived:
                 self.batches.append(batch)
                 self.arrived.notify_all()
@@ -85,6 +89,15 @@ class Front:
         self.app = app
         self.source = source
         self.commits = commits
+        self.reading = asyncio.create_task(commits.run())
+
+    async def pause(self) -> None:
+        """Stop reading, as `sources pause` does."""
+        self.reading.cancel()
+        await asyncio.gather(self.reading, return_exceptions=True)
+
+    def resume(self) -> None:
+        self.reading = asyncio.create_task(self.commits.run())
 
 
 @asynccontextmanager
@@ -93,13 +106,12 @@ async def front(secrets: dict[str, str] | None = None, **words: Any) -> AsyncIte
     source = WebhookSource("hook", config, context(secrets))
     app, commits = App(), Commits(source)
     app.mount("hook", source)
-    running = asyncio.create_task(commits.run())
-    try:
-        async with serve_http(app, "127.0.0.1", 0, explicit=False) as server:
-            yield Front(server, app, source, commits)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    async with serve_http(app, "127.0.0.1", 0, explicit=False) as server:
+        running = Front(server, app, source, commits)
+        try:
+            yield running
+        finally:
+            await running.pause()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -159,10 +171,48 @@ async def test_every_forged_request_hears_the_same() -> None:
         assert len(at.commits.batches) == 1
 
 
-async def test_a_missing_secret_lets_nobody_in() -> None:
+async def test_a_missing_secret_lets_nobody_in_and_whoever_reads_hears_its_name() -> None:
     async with front(secrets={}, verify=SIGNED) as at:
         answer = await post(at.port, "/hooks/hook", b"{}", signed(b"{}"))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        with pytest.raises(SourceUnavailable, match="HOOK"):
+            await anext(at.source.batches("", None))
+
+
+async def test_a_secret_that_is_taken_away_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "KEYS_AGE", 0.0)
+    secrets = {"HOOK": SECRET}
+    async with front(secrets=secrets, verify=SIGNED) as at:
+        assert (await post(at.port, "/hooks/hook", b"{}", signed(b"{}"))).status == 202
+        secrets.clear()
+        answer = await post(at.port, "/hooks/hook", b"{}", signed(b"{}"))
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_while_nobody_reads_a_sender_is_told_at_once_to_come_again() -> None:
+    async with front() as at:
+        assert (await post(at.port, "/hooks/hook", b"1")).status == 202
+        await at.pause()
+        began = asyncio.get_running_loop().time()
+        answer = await post(at.port, "/hooks/hook", b"2")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert asyncio.get_running_loop().time() - began < waiting.BEGINNING
+        at.resume()
+        assert (await post(at.port, "/hooks/hook", b"2")).status == 202
+        assert [record.raw for batch in at.commits.batches for record in batch.records] == [b"1", b"2"]
+
+
+async def test_requests_that_no_batch_has_taken_are_refused_when_reading_ends() -> None:
+    async with front() as at:
+        at.commits.automatic = False
+        first = asyncio.create_task(post(at.port, "/hooks/hook", b"1"))
+        await at.commits.taken(0)
+        queued = asyncio.create_task(post(at.port, "/hooks/hook", b"2"))
+        await until(lambda: at.source._room._waiting == 2)
+        await at.pause()
+        assert (await queued).status == 503
+        await at.source.refused(at.commits.batches[0], ConnectionError("stopped"))  # as the core does
+        assert (await first).status == 503
 
 
 async def test_unknown_names_and_paths_are_404_and_other_methods_405() -> None:
@@ -199,7 +249,8 @@ async def test_a_refused_batch_is_503_and_the_next_one_is_taken_in() -> None:
 
 async def test_a_commit_that_never_ends_is_503() -> None:
     async with front() as at:
-        at.source._room = waiting.WaitingRoom(patience=0.2)
+        at.commits.automatic = False
+        at.source._room._patience = 0.2
         assert (await post(at.port, "/hooks/hook", b"{}")).status == 503
 
 

@@ -239,9 +239,9 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
         ),
         ("connector: webhook\nid: data.id", ["2:3: source 's': 'verify' is missing"]),
         (
-            "connector: webhook\nverify: {scheme: github, header: X, secrets: [a]}\nid: data.id",
-            ["4:22: source 's': 'verify.scheme': scheme 'github' is not supported yet; use `hmac` with the "
-             "sender's header"],
+            "connector: webhook\nverify: {scheme: slack, header: X, secrets: [a]}\nid: data.id",
+            ["4:22: source 's': 'verify.scheme': scheme 'slack' is not supported yet; use `hmac` with the "
+             "sender's header, or `github`, `standard` (Standard Webhooks) or `stripe`"],
         ),
         (
             "connector: webhook\nverify: none",
@@ -292,9 +292,10 @@ def test_what_stands_beside_a_trigger_that_does_not_work_yet_is_not_called_wrong
 
 def test_a_webhook_scheme_that_does_not_work_yet_is_all_that_is_said() -> None:
     assert in_source(
-        'connector: webhook\nverify: {scheme: github, secrets: ["${secret.GH}"]}\nid: data.id'
+        'connector: webhook\nverify: {scheme: slack, secrets: ["${secret.GH}"]}\nid: data.id'
     ) == [
-        "4:22: source 's': 'verify.scheme': scheme 'github' is not supported yet; use `hmac` with the sender's header"
+        "4:22: source 's': 'verify.scheme': scheme 'slack' is not supported yet; use `hmac` with the sender's "
+        "header, or `github`, `standard` (Standard Webhooks) or `stripe`"
     ]
 
 

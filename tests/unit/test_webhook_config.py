@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connectors.webhook.config import WebhookConfig
+from connectors.webhook.config import HmacVerification, WebhookConfig
 
 HMAC = {"scheme": "hmac", "header": "X-Signature", "secrets": ["${secret.GH}"]}
 
@@ -27,13 +27,13 @@ def test_nothing_else_reads_as_no_verification(verify: Any) -> None:
 
 def test_another_scheme_is_not_supported_yet() -> None:
     with pytest.raises(ValidationError, match="not supported yet") as caught:
-        WebhookConfig.model_validate({"verify": {"scheme": "github", "secrets": ["x"]}})
-    assert ("verify", "scheme") in [error["loc"] for error in caught.value.errors()]
+        WebhookConfig.model_validate({"verify": {"scheme": "slack", "secrets": ["x"]}})
+    assert ("verify", "hmac", "scheme") in [error["loc"] for error in caught.value.errors()]
 
 
 def test_defaults_are_those_of_the_specification() -> None:
     config = WebhookConfig.model_validate({"verify": HMAC})
-    assert config.verify is not None
+    assert isinstance(config.verify, HmacVerification)
     assert (config.verify.prefix, config.verify.algorithm, config.verify.encoding) == ("", "sha256", "hex")
     assert config.limit == 1024 * 1024
     assert (config.dedupe.by, config.dedupe.within) == ("id", timedelta(days=7))

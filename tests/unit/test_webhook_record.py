@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,13 @@ from connectors.webhook.config import WebhookConfig
 from connectors.webhook.record import Received, RecordMaker
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record
+from eventflow.source import Predicate
 
 Expressions = Mapping[str, Any]
+
+
+def never(text: str, variables: Sequence[str]) -> Predicate:
+    raise AssertionError(f"there is no expression {text}")
 
 
 def record(
@@ -30,10 +35,12 @@ def record(
 ) -> Record:
     """One record; `expressions` maps the text of an expression to what it computes."""
     config = WebhookConfig.model_validate({"verify": "none", **words})
-    maker = RecordMaker("hook", config, signature, (expressions or {}).__getitem__)
+    maker = RecordMaker("hook", config, signature, lambda text, _: (expressions or {})[text])
     given_headers = {"content-type": "application/json"} if headers is None else headers
     sent = {name.encode(): value.encode("latin-1") for name, value in given_headers.items()}
-    return maker.record(Received(sent, query, "10.0.0.1", body))
+    made = maker.records(Received(sent, query, "10.0.0.1", body))
+    assert isinstance(made, Event | Broken)
+    return made
 
 
 def event(*args: Any, **words: Any) -> Event:
@@ -212,14 +219,14 @@ def test_a_kept_body_reads_again_as_it_did(body: bytes, content_type: str | None
         "hook",
         WebhookConfig.model_validate({"verify": "none", "id": "x"}),
         None,
-        words["expressions"].__getitem__,
+        lambda text, _: words["expressions"][text],
     )
     assert maker.reread(body, first.meta) == first
 
 
 def test_a_broken_body_that_was_mended_is_an_event() -> None:
     broken = record(b"{")
-    maker = RecordMaker("hook", WebhookConfig.model_validate({"verify": "none"}), None, {}.__getitem__)
+    maker = RecordMaker("hook", WebhookConfig.model_validate({"verify": "none"}), None, never)
     assert isinstance(maker.reread(b"{", broken.meta), Broken)
     mended = maker.reread(b"{}", broken.meta)
     assert isinstance(mended, Event)

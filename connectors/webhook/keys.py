@@ -1,0 +1,62 @@
+"""The secrets that senders sign with, as keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from eventflow.errors import SourceUnavailable
+
+KEYS_AGE = 10.0
+"""Seconds after which secrets are resolved again, so that a rotated one counts without a restart."""
+
+_SECRET = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
+_WHSEC = "whsec_"
+
+
+class Keys:
+    """The keys of one `verify:` block. Holds them for `KEYS_AGE` seconds."""
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        secret: Callable[[str], str],
+        decode: Callable[[str], bytes] = str.encode,
+    ) -> None:
+        """`texts` are the words of `secrets:`; `decode` makes a key of each, once resolved, or ValueError."""
+        self._texts = texts
+        self._secret = secret
+        self._decode = decode
+        self._keys: Sequence[bytes] = ()
+        self._resolved = -KEYS_AGE
+
+    def current(self) -> Sequence[bytes]:
+        """All keys, none of them empty. Raises `SourceUnavailable`, naming the secret, not showing it."""
+        now = time.monotonic()
+        if now - self._resolved >= KEYS_AGE:
+            self._keys = [self._resolve(text) for text in self._texts]
+            self._resolved = now
+        return self._keys
+
+    def _resolve(self, text: str) -> bytes:
+        name = _SECRET.search(text)
+        shown = f"the secret {name[1]}" if name else "a secret that is written out"
+        try:
+            key = self._decode(_SECRET.sub(lambda found: self._secret(found[1]), text))
+        except (ValueError, LookupError, OSError) as error:
+            raise SourceUnavailable(f"{shown}: {error}") from None
+        if not key:
+            raise SourceUnavailable(f"{shown} is empty: anybody could sign with it")
+        return key
+
+
+def standard_key(text: str) -> bytes:
+    """The key in `whsec_` and base64, padded or not. Raises ValueError, without the text."""
+    encoded = text.removeprefix(_WHSEC)
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"it is not base64 after {_WHSEC!r}, as Standard Webhooks writes secrets") from None
