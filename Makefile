@@ -19,6 +19,7 @@ help:
 	@echo 'make kill     60 s of kill -9 while data arrives, judged by an oracle (exit 1: it found something)'
 	@echo '              make kill SEED=7 SECONDS=20         replay a run, or a shorter one'
 	@echo '              make kill MUTANT=name               with a planted bug: must be caught; MUTANT=list names them'
+	@echo 'make planted  bugs planted at the sources, each of which its test must notice; ROW="f1 k5": some of them'
 	@echo 'make bench    every figure beside its floor; wants the machine for itself'
 	@echo '              make bench ARGS="--only ingest"     some of them'
 	@echo 'make lock     make requirements.lock anew, after a change of dependencies in pyproject.toml'
@@ -75,6 +76,12 @@ ifeq ($(MUTANT),list)
 else
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(MUTANT),--mutant $(MUTANT)) $(ARGS)
 endif
+
+.PHONY: planted planted-page
+planted: $(VENV)
+	@$(RUN) tests.planted $(ROW) $(ARGS)
+planted-page: $(VENV)
+	@$(RUN) tests.planted --write-page
 
 # The image gets only what runs in it, in the versions of the whole lock.
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url pyproject.toml
