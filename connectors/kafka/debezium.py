@@ -74,16 +74,18 @@ def _row(envelope: Row, kind: str | None) -> Content:
     origin = cast("Row", source)
     before, _ = _sent(envelope, "before")
     after, unchanged = _sent(envelope, "after")
-    op, ts_ms = envelope["op"], envelope.get("ts_ms")
+    op = envelope["op"]
+    data: Row = {
+        "op": op,
+        "before": before,
+        "after": after,
+        "source": source,
+        "ts_ms": envelope.get("ts_ms"),
+    }
+    if unchanged:
+        data["unchanged"] = unchanged
     return Content(
-        {
-            "op": op,
-            "before": before,
-            "after": after,
-            "source": source,
-            "ts_ms": ts_ms,
-            "unchanged": unchanged,
-        },
+        data,
         type=_TYPES[op],
         subject=_table(origin),
         time=moment(origin["ts_ms"]) if type(origin.get("ts_ms")) is int and origin["ts_ms"] > 0 else None,

@@ -20,7 +20,7 @@ CONTENT_TYPE: Final = "content-type"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 1 << 42
-"""Up to the year 2109 milliseconds as seconds in a double are exact to the microsecond, and three times as fast."""
+"""Below this (the year 2109) milliseconds as seconds in a double are exact to the microsecond, and faster."""
 
 _CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]*)""", re.IGNORECASE)
 _CHARSETS: Final = {
