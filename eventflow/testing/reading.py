@@ -41,6 +41,10 @@ class Core:
         stored = self._cursors.get(partition)
         return None if stored is None else decode_json(stored)
 
+    def move(self, partition: str, cursor: JSON) -> None:
+        """A person lets the partition go on elsewhere."""
+        self._cursors[partition] = encode_json(cursor)
+
     def commit(self, partition: str, batch: Batch) -> list[Receipt | None]:
         """One transaction: marks by compare-and-set, the cursor, the records whose mark did not lose."""
         lost = {mark.record for mark in batch.marks if not self.write(mark)}
@@ -108,16 +112,22 @@ class Reading:
 
     async def next(self) -> tuple[str, Batch]:
         """The next batch with records of any partition; those without are committed by the way."""
-        assert self._batches, "the source has no partition to read"
         async with asyncio.timeout(self._deadline):
             while True:
-                done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
-                asked = done.pop()
-                partition, batch = self._asked.pop(asked), asked.result()
-                _check_form(batch, self.source.delivery, self._core.ledger)
+                partition, batch = await self.next_of_any_kind()
                 if batch.records:
                     return partition, batch
                 await self.commit(partition, batch)
+
+    async def next_of_any_kind(self) -> tuple[str, Batch]:
+        """The next batch of any partition, with records or without."""
+        assert self._batches, "the source has no partition to read"
+        async with asyncio.timeout(self._deadline):
+            done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
+        asked = done.pop()
+        partition, batch = self._asked.pop(asked), asked.result()
+        _check_form(batch, self.source.delivery, self._core.ledger)
+        return partition, batch
 
     async def commit(self, partition: str, batch: Batch) -> None:
         """The transaction, the acknowledgement, and only then the request for the partition's next batch."""

@@ -16,10 +16,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from eventflow.errors import UsageError
 from eventflow.event import Broken, Event, Record, decode_json, encode_json
 from eventflow.source import Delivery, Source, SourceContext
 from eventflow.testing.reading import Core, Reading
@@ -100,6 +101,9 @@ class OwnedSourceContract(SourceContract):
         """The keys that the system takes for acknowledged; None where it keeps no such thing."""
         return None
 
+    own_lag: ClassVar[int] = 0
+    """How much lag the system may show where all was taken in, by what it writes itself."""
+
     async def send_all(self, keys: Sequence[str]) -> None:
         """One after the other."""
         for key in keys:
@@ -163,11 +167,37 @@ class OwnedSourceContract(SourceContract):
         events = [record for record in records if isinstance(record, Event)]
         assert sorted(self.keys(events)) == ["a1", "a2"], "a bad record harms only itself"
 
+    async def test_lag_is_gone_once_all_is_taken(self) -> None:
+        """Only of a source that is `Measured`."""
+        if not hasattr(self.make(self.core.context()), "progress"):
+            return
+        await self.send_all(["a1", "a2", "a3"])
+        async with self.reading() as reading:
+            await reading.take(3)
+            async with asyncio.timeout(self.deadline_seconds):
+                while (lag := await self._lag(reading)) is not None and lag > self.own_lag:  # noqa: ASYNC110 - no system tells
+                    await asyncio.sleep(0.05)
+            await self.send("a4")
+            async with asyncio.timeout(self.deadline_seconds):
+                while lag is not None and (await self._lag(reading) or 0) <= 0:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.05)
+            assert self.keys(await reading.take(1)) == ["a4"]
+
+    async def _lag(self, reading: Reading) -> int | None:
+        source: Any = reading.source
+        told = [await source.progress(p, self.core.cursor(p)) for p in await source.partitions()]
+        assert all(one.unit for one in told)
+        return None if any(one.lag is None for one in told) else sum(one.lag for one in told)
+
 
 class OrderedSourceContract(OwnedSourceContract):
     """A source with a cursor."""
 
     delivery = Delivery.ordered
+
+    async def send_nothing(self) -> bool:
+        """Put there what is no record but moves the position; False where the system has no such thing."""
+        return False
 
     async def test_cursors_survive_json(self) -> None:
         await self.send_all(["a1", "a2", "a3"])
@@ -198,6 +228,48 @@ class OrderedSourceContract(OwnedSourceContract):
         async with self.reading() as reading:
             again = await reading.take(3)
         assert {_identity(record) for record in first} == {_identity(record) for record in again}
+
+    async def test_what_is_no_record_moves_the_position_alone(self) -> None:
+        """Else it would be read again after every restart, or take the lag for records."""
+        await self.send("a1")
+        async with self.reading() as reading:
+            await reading.take(1)
+            if not await self.send_nothing():
+                return
+            partition, batch = await reading.next_of_any_kind()
+            assert not batch.records
+            assert batch.cursor != self.core.cursor(partition)
+            await reading.commit(partition, batch)
+            await self.send("a2")
+            assert self.keys(await reading.take(1)) == ["a2"]
+
+    async def test_a_person_lets_it_go_on_elsewhere(self) -> None:
+        """Only of a source that is `Resumable`: what comes after the new position is not lost."""
+        if not hasattr(self.make(self.core.context()), "resume_at"):
+            return
+        await self.send_all(["a1", "a2", "a3"])
+        async with self.reading() as reading:
+            await reading.take(3)
+        await self.send("passed")
+        await self._resume_at("latest")
+        await self.send("a4")
+        async with self.reading() as reading:
+            assert self.keys(await reading.take(1)) == ["a4"]
+        await self._resume_at("earliest")
+        await self.send("a5")
+        again: list[str] = []
+        async with self.reading() as reading:
+            while "a5" not in again:
+                again += self.keys(await reading.take(1))
+        with pytest.raises(UsageError):
+            await self._resume_at("no such position")
+
+    async def _resume_at(self, where: str) -> None:
+        source: Any = self.make(self.core.context())
+        for partition in await source.partitions():
+            found = await source.resume_at(partition, self.core.cursor(partition), where)
+            assert decode_json(encode_json(found.missing)) == found.missing
+            self.core.move(partition, found.cursor)
 
 
 class LedgerSourceContract(OwnedSourceContract):

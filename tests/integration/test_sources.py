@@ -22,6 +22,7 @@ from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.source import Batch, Delivery, Receipt, SourceContext
 from eventflow.sources import Reading, Sources
+from eventflow.store import nodes, ownership, pauses
 from eventflow.store.pool import Pool
 from eventflow.store.signals import Signals
 
@@ -90,6 +91,26 @@ class Absent(Waiting):
         return ["0"]
 
 
+class Many(Waiting):
+    """A hundred partitions."""
+
+    async def partitions(self) -> Sequence[str]:
+        self.asked = getattr(self, "asked", 0) + 1
+        return [f"{n:02}" for n in range(self.count)]
+
+    count = 100
+
+
+class Dozen(Many):
+    count = 12
+
+
+class Pushed(Waiting):
+    """What senders push to."""
+
+    delivery = Delivery.pushed
+
+
 class GivingUp(Waiting):
     """A pushed source with something inside that was cancelled."""
 
@@ -130,12 +151,16 @@ def reading_of(pool: Pool, tmp_path: Path) -> Callable[..., Any]:
     @asynccontextmanager
     async def of(*specs: SourceSpec) -> AsyncIterator[tuple[Sources, dict[str, SourceSpec]]]:
         lease, node = timedelta(seconds=30), new_uid()
+        async with pool.acquire() as conn:
+            await nodes.beat(conn, node, "test", lease)
         signals = Signals(str(node))
         ingest = Ingest(pool, lease, Revisions(pool, {}, tmp_path), signals)
         async with asyncio.TaskGroup() as tasks:
             made = Sources(pool, node, lease, ingest, signals, App(), tasks)
             yield made, {one.name: one for one in specs}
             await made.stop()
+        async with pool.acquire() as conn:
+            await nodes.leave(conn, node)
 
     return of
 
@@ -215,6 +240,100 @@ async def test_a_pushed_source_that_gave_up_is_served_again(reading_of: Any) -> 
         reading: Reading = made._readings["hook"]
         await asyncio.gather(*reading.tasks.values(), return_exceptions=True)
         await made.reconcile(specs)
-        async with asyncio.timeout(10):
-            while reading.source.begun < 2:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.01)
+        await until(lambda: reading.source.begun == 2)  # type: ignore[attr-defined]
+
+
+async def test_a_source_that_hangs_does_not_hold_up_later_claims(reading_of: Any, pool: Pool) -> None:
+    """With all the time that a source has to answer: rounds go on beside it."""
+    async with reading_of(spec("bad", Hanging), spec("good", Waiting)) as (made, specs):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(3):
+            await made.reconcile(specs)
+        assert loop.time() - began < sources.LOOK_SECONDS / 2
+        assert (await rows(pool))["good", "0"]["owner"] is not None
+
+
+async def test_a_source_that_is_well_is_asked_now_and_then(reading_of: Any, clock: Clock) -> None:
+    async with reading_of(spec("many", Dozen)) as (made, specs):
+        for _ in range(20):
+            await made.reconcile(specs)
+            clock.now += 1
+        assert made._readings["many"].source.asked == 4
+        made._readings["many"].failed()
+        clock.now += 1
+        await made.reconcile(specs)
+        assert made._readings["many"].source.asked == 5
+
+
+async def test_a_hundred_partitions_are_claimed_in_one_round(reading_of: Any, pool: Pool) -> None:
+    async with reading_of(spec("many", Many)) as (made, specs):
+        async with asyncio.timeout(2):
+            await made.reconcile(specs)
+        assert len({row["owner"] for row in (await rows(pool)).values()}) == 1
+        assert len(made._readings["many"].tasks) == 100
+
+
+async def test_three_nodes_share_twelve_partitions_evenly(reading_of: Any, pool: Pool) -> None:
+    async with reading_of(spec("many", Dozen)) as (first, specs):
+        await first.reconcile(specs)
+        async with reading_of(spec("many", Dozen)) as (second, _):
+            for made in (first, second):
+                await made.reconcile(specs)
+            assert await shares(pool) == [6, 6]
+            async with reading_of(spec("many", Dozen)) as (third, _):
+                for made in (first, second, third):
+                    await made.reconcile(specs)
+                assert await shares(pool) == [4, 4, 4]
+            for made in (first, second):
+                await made.reconcile(specs)
+            assert await shares(pool) == [6, 6]
+
+
+async def test_nodes_that_start_together_share_evenly(reading_of: Any, pool: Pool) -> None:
+    one, two, three = (reading_of(spec("many", Dozen)) for _ in range(3))
+    async with one as (first, specs), two as (second, _), three as (third, _):
+        await asyncio.gather(*(made.reconcile(specs) for made in (first, second, third)))
+        await asyncio.gather(*(made.reconcile(specs) for made in (first, second, third)))
+        assert await shares(pool) == [4, 4, 4]
+
+
+async def shares(pool: Pool) -> list[int]:
+    owners = [row["owner"] for row in (await rows(pool)).values()]
+    return sorted(owners.count(owner) for owner in {*owners} - {None})
+
+
+async def test_what_is_pushed_is_not_served_while_it_is_paused(reading_of: Any, pool: Pool) -> None:
+    async with reading_of(spec("hook", Pushed)) as (made, specs):
+        await made.reconcile(specs)
+        reading: Reading = made._readings["hook"]
+        await until(lambda: reading.source.begun == 1)  # type: ignore[attr-defined]
+        async with pool.acquire() as conn:
+            assert await pauses.pause(conn, "hook") == 1
+        await made.reconcile(specs)
+        assert reading.tasks[""].done()
+        async with pool.acquire() as conn:
+            await ownership.report(conn, "hook", "", "running", None)
+        await made.reconcile(specs)
+        assert (await rows(pool))["hook", ""]["state"] == "paused"
+        assert reading.source.begun == 1  # type: ignore[attr-defined]
+        async with pool.acquire() as conn:
+            assert await pauses.resume(conn, "hook") == 1
+        await made.reconcile(specs)
+        await until(lambda: reading.source.begun == 2)  # type: ignore[attr-defined]
+        assert (await rows(pool))["hook", ""]["state"] == "running"
+
+
+async def test_a_source_that_starts_paused_is_not_served(reading_of: Any, pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await ownership.report(conn, "hook", "", "running", None)
+        await pauses.pause(conn, "hook")
+    async with reading_of(spec("hook", Pushed)) as (made, specs):
+        await made.reconcile(specs)
+        assert made._readings["hook"].tasks == {}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
