@@ -72,6 +72,10 @@ class Reading:
         """False while backing off after a failure."""
         return time.monotonic() >= self._not_before
 
+    def pause_left(self) -> float:
+        """Seconds until it is ready."""
+        return max(0.0, self._not_before - time.monotonic())
+
     def failed(self) -> None:
         """Back off: 1 s, doubling to 30 s, with jitter; anew after 30 s in which nothing failed."""
         now = time.monotonic()
@@ -353,12 +357,22 @@ class Sources:
 
     async def _serve(self, reading: Reading) -> None:
         """Commit what senders push, for as long as the source is configured."""
-        name = reading.spec.name
         while True:
             try:
-                async with self._pool.acquire() as conn:
-                    await ownership.report(conn, name, "", "running", None)
-                await self._ingest.run_pushed(name, reading.source)
+                await self._serve_once(reading)
             except Exception as error:
-                log.warning("source_failed", source=name, error=repr(error))
+                log.warning("source_failed", source=reading.spec.name, error=repr(error))
                 await asyncio.sleep(0.2)
+
+    async def _serve_once(self, reading: Reading) -> None:
+        """Returns after a pause where the source lacks something (a secret), which `sources` then says."""
+        try:
+            await reading.ask()
+        except SourceUnavailable as error:
+            await self._report(reading, str(error))
+            await asyncio.sleep(reading.pause_left())
+            return
+        reading.reported = False
+        async with self._pool.acquire() as conn:
+            await ownership.report(conn, reading.spec.name, "", "running", None)
+        await self._ingest.run_pushed(reading.spec.name, reading.source)

@@ -79,7 +79,9 @@ class WebhookSource:
         return None
 
     async def partitions(self) -> Sequence[str]:
-        """One; requests have no order."""
+        """One; requests have no order. Raises `SourceUnavailable` where a secret is not set."""
+        if self._verifier is not None:
+            self._verifier.keys.current()
         return (PARTITION,)
 
     async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:

@@ -93,6 +93,7 @@ class WaitingRoom:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEGINNING):
                     await self._reader.wait()
+            self._begun = True
         return self._reader.is_set()
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +21,9 @@ from eventflow.event import decode_json, new_uid
 from eventflow.ingest import Ingest
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
+from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.sources import Sources
-from eventflow.store import audit, rulesets
+from eventflow.store import audit, pauses, rulesets
 from eventflow.store.pool import Pool, connect_once
 from eventflow.store.signals import Signals
 from tests.http_sender import Answer, Sender, post, wire
@@ -60,6 +61,8 @@ class Node:
     port: int
     pool: Pool
     app: App
+    sources: Sources
+    specs: Mapping[str, SourceSpec]
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         async with self.pool.acquire() as conn:
@@ -84,9 +87,10 @@ async def running(pool: Pool, folder: Path, text: str = RULES) -> AsyncIterator[
     ingest = Ingest(pool, LEASE, revisions, signals)
     async with asyncio.TaskGroup() as tasks:
         sources = Sources(pool, id_, LEASE, ingest, signals, app, tasks)
-        await sources.reconcile((await revisions.refresh()).sources)
+        specs = (await revisions.refresh()).sources
+        await sources.reconcile(specs)
         async with serve_http(app, "127.0.0.1", 0, explicit=False) as server:
-            yield Node(server.port, pool, app)
+            yield Node(server.port, pool, app, sources, specs)
         await sources.stop()
 
 
@@ -283,3 +287,59 @@ async def test_a_source_that_is_configured_no_more_is_404(pool: Pool, tmp_path: 
         assert (await one.post("a", {})).status == 202
         assert one.app.mounted == ["a"]
     assert one.app.mounted == []
+
+
+async def states(node: Node) -> dict[str, tuple[str, str | None]]:
+    rows = await node.fetch("SELECT source, state, message FROM source_partition WHERE partition = ''")
+    return {row["source"]: (row["state"], row["message"]) for row in rows}
+
+
+async def until_state(node: Node, source: str, state: str) -> str | None:
+    async with asyncio.timeout(10):
+        while (found := (await states(node)).get(source, ("", None)))[0] != state:
+            await asyncio.sleep(0.01)
+    return found[1]
+
+
+async def test_a_secret_that_is_not_set_is_said_in_sources_and_senders_hear_503(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_HOOK", raising=False)
+    body = b'{"n": 1}'
+    headers = {"X-Signature": hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()}
+    async with running(pool, tmp_path) as node:
+        message = await until_state(node, "orders", "waiting")
+        assert "TEST_HOOK" in str(message)
+        assert (await node.post("orders", body, headers)).status == 503
+        assert (await node.post("open", body)).status == 202
+        monkeypatch.setenv("TEST_HOOK", SECRET)
+        assert await until_state(node, "orders", "running") is None
+        assert (await node.post("orders", body, headers)).status == 202
+
+
+async def test_a_paused_webhook_answers_503_at_once_and_loses_nothing(node: Node) -> None:
+    await until_state(node, "open", "running")
+    async with node.pool.acquire() as conn:
+        assert await pauses.pause(conn, "open") == 1
+    await node.sources.reconcile(node.specs)
+    answers = await asyncio.gather(*(node.post("open", {"n": n, "hit": True}) for n in range(20)))
+    assert {(answer.status, answer.headers["retry-after"]) for answer in answers} == {(503, "5")}
+    assert (await node.post("bodies", {"n": 1})).status == 202
+    async with node.pool.acquire() as conn:
+        assert await pauses.resume(conn, "open") == 1
+    await node.sources.reconcile(node.specs)
+    answers = await asyncio.gather(*(node.post("open", {"n": n, "hit": True}) for n in range(20)))
+    assert {answer.status for answer in answers} == {202}
+    assert await node.count("run") == 20
+
+
+async def test_a_webhook_that_is_paused_when_a_node_starts_stays_so(
+    node: Node, pool: Pool, tmp_path: Path
+) -> None:
+    await until_state(node, "open", "running")
+    async with pool.acquire() as conn:
+        await pauses.pause(conn, "open")
+    async with running(pool, tmp_path) as other:
+        assert [(await other.post("open", {"n": n})).status for n in range(2)] == [503, 503]
+        assert (await other.post("bodies", {"n": 1})).status == 202
+    assert await node.count("event") == 1
