@@ -28,6 +28,7 @@ from eventflow.forever import Step, forever
 from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
 from eventflow.measure import Measure
+from eventflow.mirror import Mirror
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.folder import read_folder, set_folder
@@ -187,6 +188,7 @@ class Service:
             "maintenance": self._maintenance.run,
             "progress": Measure(self._pool, self._node, sources.readings).run,
             "health": self._tell_health,
+            "mirror": Mirror(self._pool, sources.readings).run,
         }
         if path is not None:
             steps["watch"] = Watcher(path, self._pool, self._signals).run

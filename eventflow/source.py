@@ -29,6 +29,7 @@ from eventflow.units import Duration, Size
 __all__ = [
     "Audited",
     "Batch",
+    "DeadLetter",
     "Delivery",
     "Duration",
     "Examined",
@@ -37,6 +38,7 @@ __all__ = [
     "Locating",
     "Mark",
     "Measured",
+    "Mirroring",
     "Outside",
     "Predicate",
     "Preparing",
@@ -326,5 +328,42 @@ class Examined(Protocol):
         """Warnings, a sentence each: which object, what it cannot deliver, what to do.
 
         Raises `SourceUnavailable` where the system cannot be asked, which `check` passes over.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter of the source, of whichever stage.
+
+    `raw` is what arrived, byte for byte. `position` says where in the source it stood (JSON), of what never
+    became an event; `meta` is the event's or the broken record's. `rule` is the one it failed in.
+    """
+
+    id: UUID
+    stage: str
+    reason: str
+    source: str
+    raw: bytes
+    position: JSON
+    meta: Mapping[str, JSON]
+    rule: str | None
+    created: datetime
+
+
+class Mirroring(Protocol):
+    """A source that can write copies of its dead letters somewhere else. Optional."""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether its words ask for that."""
+        ...
+
+    async def mirror(self, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
+        """Write a copy of each, in this order; returns when all are durable there.
+
+        Those that the other side will never take are returned, each with the reason. At least once: the same
+        letters come again where this process dies, or this raises. Takes a few seconds at most. Raises
+        `SourceUnavailable` where the copies cannot be written now.
         """
         ...

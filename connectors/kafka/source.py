@@ -6,9 +6,10 @@
     committed.py           which records of an answer count
     record.py              a record as an event (formats.py, cloudevents.py, debezium.py)
     group.py, ends.py      what lag tools see, and what `sources` shows
+    dead_letters.py        copies of dead letters, where a topic is named for them
 
 `config.py` are the words of the rule file, `position.py` is the cursor and the gaps, `protocol.py` requests
-that aiokafka has no words for. Only `session.py` and what it uses import aiokafka.
+that aiokafka has no words for. Only `session.py`, `publish.py` and what they use import aiokafka.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from connectors.kafka.record import RecordMaker
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Record
 from eventflow.glob import compile_glob
-from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, SourceContext
+from eventflow.source import Batch, DeadLetter, Delivery, Progress, Receipt, Resumption, SourceContext
 
 if TYPE_CHECKING:
     from connectors.kafka.cluster import Layout
@@ -140,6 +141,17 @@ class KafkaSource:
 
         async with self._use() as session:
             return await resume_at(session.cluster, self._name, _at(partition), cursor, where)
+
+    @property
+    def mirrors(self) -> bool:
+        """With `dead_letter_topic`."""
+        return self._config.dead_letter_topic is not None
+
+    async def mirror(self, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
+        """Copies of dead letters into `dead_letter_topic`."""
+        from connectors.kafka.dead_letters import mirror  # noqa: PLC0415 - wants aiokafka
+
+        return await mirror(self._name, self._config, self._context, letters)
 
     # ------------------------------------------------------------------ the session
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from eventflow.errors import EventflowError, UsageError
 from eventflow.event import JSON, decode_json
+from eventflow.source import DeadLetter
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Row
 from eventflow.store.views import ids
@@ -122,6 +123,46 @@ async def open_ids(
 ) -> list[UUID]:
     """The open letters in the order they were made, which is the order to replay them in."""
     return [row["id"] for row in await conn.fetch(OPEN_IDS, stage, rule, source, since, limit)]
+
+
+# The letters stay locked while they are copied, which may take longer than a node's other transactions may.
+PATIENCE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+
+UNMIRRORED: Final[LiteralString] = """
+SELECT id, stage, reason, source, position, rule, raw, attributes, created
+FROM dead_letter
+WHERE source = $1 AND mirrored IS NULL
+ORDER BY created, id
+LIMIT $2
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+async def unmirrored(conn: Connection, source: str, limit: int) -> list[DeadLetter]:
+    """The oldest letters of which the source has written no copy yet, whatever was done with them since.
+
+    Locked until the caller's transaction ends; those that another node has in hand are passed over.
+    """
+    await conn.execute(PATIENCE)
+    rows = await conn.fetch(UNMIRRORED, source, limit)
+    return [
+        DeadLetter(
+            id=row["id"], stage=row["stage"], reason=row["reason"], source=row["source"], raw=row["raw"],
+            position=None if row["position"] is None else decode_json(row["position"]),
+            meta=decode_attributes(row["attributes"]).meta, rule=row["rule"], created=row["created"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+MIRRORED: Final[LiteralString] = (
+    "UPDATE dead_letter SET mirrored = clock_timestamp() WHERE id = ANY($1::uuid[])"
+)
+
+
+async def mirrored(conn: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Note that their copies are written, in the transaction that locked them."""
+    await conn.execute(MIRRORED, [letter.id for letter in letters])
 
 
 FIND: Final[LiteralString] = """

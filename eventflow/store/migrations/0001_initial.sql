@@ -238,10 +238,12 @@ CREATE TABLE dead_letter (
     replays    integer NOT NULL DEFAULT 0,
     created    timestamptz NOT NULL,
     resolved   timestamptz,
-    resolution text                      -- why a person discarded it
+    resolution text,                     -- why a person discarded it
+    mirrored   timestamptz               -- when its source wrote a copy of it elsewhere, where it does so
 );
 CREATE INDEX dead_letter_created ON dead_letter (created DESC);
 CREATE INDEX dead_letter_event ON dead_letter (event_uid) WHERE event_uid IS NOT NULL;
+CREATE INDEX dead_letter_unmirrored ON dead_letter (source, created, id) WHERE mirrored IS NULL;
 
 -- What rules counted instead of doing: skipped by the loop guard, `where` in error, and the like.
 CREATE TABLE rule_counter (
