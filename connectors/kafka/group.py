@@ -19,6 +19,8 @@ from eventflow.errors import SourceUnavailable
 PAUSE_SECONDS: Final = 0.5
 """What is committed meanwhile goes in one request."""
 AFTER_FAILURE_SECONDS: Final = 10.0
+SOON: Final = frozenset({14, 15, 16})
+"""The coordinator is loading, being chosen or has moved: it is asked again soon, and nothing is said."""
 LAST_SECONDS: Final = 0.5
 """What the last offsets may take when nothing is read any more."""
 
@@ -62,33 +64,34 @@ class GroupOffsets:
     async def _send(self) -> None:
         waiting = dict(self._waiting)
         try:
-            error = await self._commit(waiting)
+            code = await self._commit(waiting)
         except SourceUnavailable as away:
-            error = str(away)
-        if error is not None:
-            self._say(error)
-            return
+            return self._say(str(away))
+        if code in SOON:
+            return None
+        if code:
+            return self._say(error_name(code))
         self._failed = False
         for at, offset in waiting.items():
             if self._waiting.get(at) == offset:
                 del self._waiting[at]
+        return None
 
     def _say(self, error: str) -> None:
         if not self._failed:
             self._log.warning("group_offsets_not_published", reason=error)
         self._failed = True
 
-    async def _commit(self, offsets: dict[At, int]) -> str | None:
-        """None, or what the coordinator says. As a consumer with assigned partitions: no generation."""
+    async def _commit(self, offsets: dict[At, int]) -> int:
+        """The coordinator's code, 0 for done. As a consumer with assigned partitions: no generation."""
         layout = await self._cluster.layout(0)
         found = await self._cluster.ask(next(iter(layout.brokers)), FindCoordinatorRequest(self._group, 0))
         if found.error_code:
-            return error_name(found.error_code)
+            return found.error_code
         topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for (topic, number), offset in offsets.items():
             topics[topic].append((number, offset, ""))
         answer = await self._cluster.ask(
             found.coordinator_id, OffsetCommitRequest(self._group, -1, "", -1, list(topics.items()))
         )
-        codes = [code for _, partitions in answer.topics for _, code in partitions if code]
-        return error_name(codes[0]) if codes else None
+        return next((code for _, partitions in answer.topics for _, code in partitions if code), 0)

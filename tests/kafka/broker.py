@@ -228,7 +228,8 @@ class Cluster(Broker):
     async def start(self) -> None:
         """Lay out the folders and start every node; returns when all answer."""
         classpath = jars()
-        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first bits are 0: a name that begins with "-" would be read as an option.
+        name = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         formatting = [asyncio.to_thread(self._format, node, name, classpath) for node in self._ports]
         await asyncio.gather(*formatting)
         for node in self._ports:
