@@ -1,20 +1,41 @@
-"""The watermark source: what eventflow calls."""
+"""The watermark source: what eventflow calls. One round of `batches`:
+
+server.look          the highest value, and whether the table is still the one we stand in (standing.py)
+open_transactions    until nobody can commit a lower one any more
+server.count         how many rows are new: the event
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import ClassVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pydantic import BaseModel
 
 from connectors.sql_watermark.config import SqlWatermarkConfig
-from eventflow.event import JSON
-from eventflow.source import Batch, Delivery, Receipt, Sends, SourceContext
+from connectors.sql_watermark.examine import STANDBY, warnings
+from connectors.sql_watermark.open_transactions import wait_for_open
+from connectors.sql_watermark.standing import Standing, why_stopped
+from eventflow.errors import SourceStopped, SourceUnavailable, UsageError
+from eventflow.event import JSON, Event, encode_json
+from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
+
+if TYPE_CHECKING:
+    from connectors.sql_watermark.server import Look, Server
+
+MOST_COUNTED: Final = 10_000
 
 
 class SqlWatermarkSource:
-    """A table that grows."""
+    """A table that rows are only added to. Unit of order and parallelism: the table, one partition.
+
+    Guarantee: every committed row whose column got its value inside the transaction that inserted it is in
+    exactly one `table.grew`, in whatever order transactions commit. With `lag:` the same for every row that
+    is committed within `lag` of getting its value. Rows that are deleted before they are counted are not.
+    Position: `{"value": text | null, "table": number, "sequence": number | null}`, see `standing.py`.
+    """
 
     Config: ClassVar[type[BaseModel]] = SqlWatermarkConfig
     delivery: ClassVar[Delivery] = Delivery.ordered
@@ -22,7 +43,9 @@ class SqlWatermarkSource:
     def __init__(self, name: str, config: SqlWatermarkConfig, context: SourceContext) -> None:
         self._name = name
         self._config = config
-        self._context = context
+        self._secret = context.secret
+        self._subject = ".".join(config.table_names)
+        self._waits_for: str | None = None
 
     @classmethod
     def sends(cls, config: SqlWatermarkConfig) -> Sends:
@@ -30,17 +53,109 @@ class SqlWatermarkSource:
         return Sends(frozenset({"table.grew"}), frozenset({"new_rows", "from", "to"}))
 
     async def origin(self) -> str | None:
-        return None
+        """System identifier and database. Raises `SourceUnavailable` where the server is away."""
+        async with self._connect() as server:
+            await server.kind()
+            return await server.origin()
 
     async def partitions(self) -> Sequence[str]:
         return [""]
 
     async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
-        await asyncio.Event().wait()
-        yield Batch([])
+        """One event for each poll that finds new rows."""
+        async with self._connect() as server:
+            standing = Standing.of(cursor)
+            if standing is None:
+                standing = Standing.at(await server.look(None), earliest=self._config.initial == "earliest")
+                yield Batch([], cursor=standing.cursor())
+            while True:
+                look = await server.look(standing.value)
+                self._check(standing, look)
+                if look.above and look.highest is not None:
+                    await self._safe(server)
+                    rows = await server.count(standing.value, look.highest)
+                    reached = Standing.at(look)
+                    records = [await self._event(server, standing, reached, rows)] if rows else []
+                    standing = reached
+                    yield Batch(records, cursor=standing.cursor())
+                await asyncio.sleep(self._config.every.total_seconds())
 
     async def committed(self, batch: Batch, receipts: Sequence[Receipt | None]) -> None:
         """Nobody waits for it."""
 
     async def refused(self, batch: Batch, error: Exception) -> None:
         """Nobody waits for it."""
+
+    async def progress(self, partition: str, cursor: JSON) -> Progress:
+        """`lag` counts rows above the position, to 10,000; `note` names a transaction that holds it back."""
+        standing = Standing.of(cursor)
+        if standing is None:
+            return Progress(None, "rows")
+        async with self._connect() as server:
+            return Progress(await server.behind(standing.value, MOST_COUNTED), "rows", self._waits_for)
+
+    async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
+        """`earliest` counts the table anew, `latest` from its highest value, else from the value named."""
+        before = Standing.of(cursor)
+        async with self._connect() as server:
+            if where not in ("earliest", "latest"):
+                try:
+                    where = await server.written(where)
+                except ValueError as error:
+                    raise UsageError(
+                        f"source '{self._name}': {where!r} is neither `earliest`, `latest` nor a value of "
+                        f"{self._config.table}.{self._config.column}: {error}"
+                    ) from error
+            look = await server.look(None)
+            after = Standing.at(look, earliest=where == "earliest")
+            if where not in ("earliest", "latest"):
+                after = Standing(where, after.table, after.sequence)
+            kind = await server.kind()
+            missing = {"from": before and kind.value(before.value), "to": kind.value(after.value)}
+            return Resumption(after.cursor(), missing)
+
+    async def examine(self) -> Sequence[str]:
+        """What the table cannot deliver. Raises `SourceUnavailable` where it cannot be asked."""
+        async with self._connect() as server:
+            return await warnings(server)
+
+    def _connect(self) -> AbstractAsyncContextManager[Server]:
+        """A connection of its own. Raises `SourceUnavailable` where the client library is not installed."""
+        try:
+            from connectors.sql_watermark.server import Server  # noqa: PLC0415 - needs the extra
+        except ImportError as error:
+            raise SourceUnavailable(f"source '{self._name}': {error}; install eventflow[postgres]") from error
+        return Server.connect(self._name, self._config, self._secret)
+
+    def _check(self, standing: Standing, look: Look) -> None:
+        """Raises `SourceStopped` where the table is no more the one that was counted."""
+        reason = why_stopped(standing, look)
+        if reason:
+            missing = {"from": standing.value, "to": look.highest}
+            raise SourceStopped(
+                f"source '{self._name}': {self._config.table} {reason}; rows may have been "
+                f"added that are not counted. Say where to go on: `eventflow sources resume {self._name} "
+                f"--from earliest|latest|VALUE`",
+                missing,
+            )
+        if look.standby and not self._config.lag:
+            raise SourceUnavailable(f"source '{self._name}': {STANDBY}")
+
+    async def _safe(self, server: Server) -> None:
+        """Until no row can be committed any more at or below the value that was just read."""
+        kind = await server.kind()
+        if self._config.lag is None:
+            await wait_for_open(server, self._say)
+        elif not kind.is_time:  # a time is only read when it is `lag` old
+            await asyncio.sleep(self._config.lag.total_seconds())
+
+    def _say(self, sentence: str | None) -> None:
+        self._waits_for = sentence
+
+    async def _event(self, server: Server, before: Standing, after: Standing, rows: int) -> Event:
+        kind = await server.kind()
+        data = {"new_rows": rows, "from": kind.value(before.value), "to": kind.value(after.value)}
+        return Event(
+            source=self._name, id=f"{before.value or ''}..{after.value}", type="table.grew",
+            subject=self._subject, data=data, raw=encode_json(data), datacontenttype="application/json",
+        )  # fmt: skip

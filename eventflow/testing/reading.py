@@ -7,7 +7,7 @@ not offer; against the real one the integration tests and the kill run stand.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -85,8 +85,12 @@ class Reading:
     Leaving it closes the source, committed or not: that is a crash, as far as a source can tell.
     """
 
-    def __init__(self, source: Source, core: Core, deadline: float = 10, prompt: float = 2) -> None:
+    def __init__(
+        self, source: Source, core: Core, deadline: float = 10, prompt: float = 2,
+        sent: Callable[[Sequence[Record]], int] = len,
+    ) -> None:  # fmt: skip
         self.source = source
+        self._sent = sent
         self._core = core
         self._deadline = deadline
         self._prompt = prompt
@@ -141,9 +145,9 @@ class Reading:
         self._ask(partition)
 
     async def take(self, count: int) -> list[Record]:
-        """Read and commit until at least `count` records have come."""
+        """Read and commit until records have come that stand for at least `count` things sent."""
         records: list[Record] = []
-        while len(records) < count:
+        while self._sent(records) < count:
             partition, batch = await self.next()
             records += batch.records
             await self.commit(partition, batch)
