@@ -120,7 +120,8 @@ def test_headers_are_text_a_repeated_name_a_list_and_bytes_base64() -> None:
 def test_the_records_timestamp_is_the_events_time(timestamp: int, year: int) -> None:
     made = event(timestamp=timestamp).time
     assert made == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp)
-    assert made and made.year == year
+    assert made
+    assert made.year == year
 
 
 @pytest.mark.parametrize("timestamp", [None, -1, 1 << 62])
