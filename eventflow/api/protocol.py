@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with the limits that it lacks: slow or endless headers and bodies, connections.
+"""uvicorn's HTTP/1.1 protocol with limits that it lacks: slow, endless or many headers, bodies, connections.
 
 uvicorn alone lets a silent connection stay for ever and a header line grow without end. All checks run
 after the parser, once per read, and cost a whole request that came in one read almost nothing.
@@ -21,6 +21,8 @@ BODY_WITHIN: Final = 30.0
 """Seconds from the end of the headers to the end of the body."""
 MAX_FRAMING: Final = 64 << 10
 """Bytes of a request that are not body: headers, trailers, chunk lines."""
+MAX_HEADERS: Final = 128
+"""Header lines of a request."""
 MAX_CONNECTIONS: Final = 16_384
 SPARE_FILES: Final = 256
 """File descriptors that connections leave to Postgres, sources and logs."""
@@ -44,6 +46,10 @@ def connections_allowed() -> int:
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, soft - SPARE_FILES)
+
+
+class TooManyHeaders(Exception):
+    """A request has more than `MAX_HEADERS` header lines."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -72,6 +78,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """Forget the deadline."""
         self._expect_nothing()
         super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        """Serve the request, unless there are too many headers: the parser then ends with 400."""
+        if len(self.headers) > MAX_HEADERS:
+            raise TooManyHeaders
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count what is body, to tell framing from it."""
