@@ -7,6 +7,7 @@ broker, in tests/kafka.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -51,3 +52,9 @@ class MockCluster:
         self._producer.produce(topic, value, on_delivery=delivered, **options)
         self._producer.flush(10)
         return there[0]
+
+    def send_all(self, topic: str, values: Sequence[bytes], **options: Any) -> None:
+        """Produce many; returns once all are there."""
+        for value in values:
+            self._producer.produce(topic, value, **options)
+        assert self._producer.flush(10) == 0
