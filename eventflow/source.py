@@ -44,6 +44,7 @@ __all__ = [
     "Preparing",
     "Progress",
     "Receipt",
+    "Repeating",
     "Rereading",
     "Resumable",
     "Resumption",
@@ -246,6 +247,21 @@ class Audited(Protocol):
 
     async def outside(self) -> Outside:
         """Count afresh. Raises `SourceUnavailable` where the system cannot be asked."""
+        ...
+
+
+class Repeating(Protocol):
+    """An ordered source that can hand over again what it has handed over. Optional.
+
+    For `audit --deep`.
+    """
+
+    def again(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        """From the source's configured beginning, as far as that is still there, up to `cursor`, to its end.
+
+        Ids and positions are those of the first time. Acknowledges and moves nothing: `committed` is not
+        called. Raises `SourceUnavailable` where the system cannot be asked.
+        """
         ...
 
 

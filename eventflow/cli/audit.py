@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eventflow.cli.options import Json, Limit, Since, examples
-from eventflow.cli.output import cells, line, note, print_json, print_table
+from eventflow.cli.output import cells, line, note, print_json, print_table, some_of
 
 if TYPE_CHECKING:
-    from eventflow.rulefile.ruleset import RuleSet
-    from eventflow.source import Audited
     from eventflow.store.audit import Balance
     from eventflow.store.pool import Pool
 
 CLASSES = ("matched", "open", "late", "dead", "resolved", "unmatched")
-COLUMNS = ("source", "taken", *CLASSES, "retired", "missing", "outside", "unknown", "ignored", "balanced")
+COLUMNS = (
+    "source", "taken", *CLASSES, "retired", "missing", "outside", "unknown", "ignored", "lag", "gaps",
+    "balanced",
+)  # fmt: skip
 EXAMPLES = examples(
     "eventflow audit                           is everything that came in still accounted for?",
     "eventflow audit --inside                  the books only; do not ask folders and other systems",
+    "eventflow audit --deep                    read topics and logs once more and compare record by record",
     "eventflow audit --json | jq '.[] | select(.balanced | not)'",
 )
 
@@ -34,6 +35,9 @@ def audit(
     inside: Annotated[
         bool, typer.Option("--inside", help="Check the books only, not the systems outside.")
     ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read ordered sources once more and compare each record.")
+    ] = False,
     since: Since = None,
     limit: Limit = None,
     json: Json = False,
@@ -45,12 +49,14 @@ def audit(
     missing. An event is dead while it has an open dead letter; a broken record is resolved once its letter
     was replayed or discarded.
     Beside them stands what the source's system holds: for a file source the files that its pattern takes
-    (outside), those of them not taken in (unknown), and those that no pattern takes (ignored). Exits 1
-    where anything does not balance. `--since` shows sources that something came from since then.
+    (outside), those of them not taken in (unknown), and those that no pattern takes (ignored); for a source
+    with positions how far its end is away (lag), and how many gaps a person has passed over. `--deep` reads
+    what such a source still has up to its position once more: outside and unknown are then its records.
+    Exits 1 where anything does not balance. `--since` shows sources that something came from since then.
     """
     from eventflow.cli.session import ask_pool
 
-    rows, problems = ask_pool(lambda pool: _audit(pool, outside=not inside))
+    rows, problems = ask_pool(lambda pool: _audit(pool, outside=not inside, deep=deep))
     if since is not None:
         rows = [
             row for row in rows if (row["last_event"] and row["last_event"] >= since) or not row["balanced"]
@@ -62,8 +68,11 @@ def audit(
         print_table(COLUMNS, cells(rows, COLUMNS))
         for row in rows:
             if row["ignored"]:
-                some = _some(row["ignored_names"], row["ignored"])
+                some = some_of(row["ignored_names"], row["ignored"])
                 note(f"source '{row['source']}': no pattern takes {some}")
+            if row["gaps"]:
+                were = "1 gap was" if row["gaps"] == 1 else f"{row['gaps']} gaps were"
+                note(f"source '{row['source']}': {were} passed over; `eventflow sources gaps` lists them")
     else:
         note("nothing has been taken in yet")
     for problem in problems:
@@ -74,7 +83,8 @@ def audit(
         line("everything is accounted for")
 
 
-async def _audit(pool: Pool, *, outside: bool) -> tuple[list[dict[str, Any]], list[str]]:
+async def _audit(pool: Pool, *, outside: bool, deep: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    from eventflow.cli.comparing import compare
     from eventflow.cli.ruleset import current
     from eventflow.errors import UsageError
     from eventflow.settings import load_settings
@@ -84,8 +94,9 @@ async def _audit(pool: Pool, *, outside: bool) -> tuple[list[dict[str, Any]], li
     async with pool.acquire() as conn:
         balances = await store.balances(conn)
         orphans = await store.orphans(conn, await cutoff(conn, load_settings().retention))
+        gaps = await store.gaps(conn)
     problems = orphans.sentences
-    rows = [_row(balance) for balance in balances]
+    rows = [_row(balance, gaps.get(balance.source, 0)) for balance in balances]
     for row in rows:
         if row["missing"]:
             problems.append(_gap(row["source"], row["missing"]))
@@ -94,17 +105,17 @@ async def _audit(pool: Pool, *, outside: bool) -> tuple[list[dict[str, Any]], li
             ruleset = await current(pool)
         except UsageError:
             return rows, problems
-        await _compare(pool, ruleset, rows, problems)
+        problems += await compare(pool, ruleset, {row["source"]: row for row in rows}, deep=deep)
     return rows, problems
 
 
-def _row(balance: Balance) -> dict[str, Any]:
+def _row(balance: Balance, gaps: int) -> dict[str, Any]:
     from dataclasses import asdict
 
     fields = asdict(balance)
     return {
         **fields, "missing": balance.missing, "outside": None, "unknown": None, "ignored": None,
-        "ignored_names": [],
+        "ignored_names": [], "lag": None, "gaps": gaps,
         "balanced": balance.missing == 0,
     }  # fmt: skip
 
@@ -113,32 +124,3 @@ def _gap(source: str, missing: int) -> str:
     if missing > 0:
         return f"source '{source}': {missing} events or dead letters are gone from the database"
     return f"source '{source}': {-missing} more events and dead letters than were ever taken in"
-
-
-async def _compare(pool: Pool, ruleset: RuleSet, rows: list[dict[str, Any]], problems: list[str]) -> None:
-    """Ask the systems of sources that can say what they hold. Files still settling count as unknown."""
-    from eventflow.context import context_of
-    from eventflow.errors import SourceError
-
-    by_source = {row["source"]: row for row in rows}
-    for name, spec in ruleset.sources.items():
-        if not hasattr(spec.factory, "outside"):
-            continue
-        source = cast("Audited", spec.factory(name, spec.config, context_of(spec, pool)))
-        try:
-            found = await source.outside()
-        except SourceError as error:
-            problems.append(f"source '{name}': cannot be compared with its system: {error}")
-            continue
-        row = by_source.get(name)
-        if row is not None:
-            row.update(outside=found.there, unknown=found.unknown_count, ignored=found.ignored)
-            row["ignored_names"] = list(found.ignored_names)
-            row["balanced"] = row["balanced"] and not found.unknown_count
-        if found.unknown_count:
-            some = _some(found.unknown, found.unknown_count)
-            problems.append(f"source '{name}': {found.unknown_count} are there and were not taken in: {some}")
-
-
-def _some(names: Sequence[str], count: int) -> str:
-    return ", ".join(names[:3]) + (", ..." if count > 3 else "")

@@ -229,6 +229,11 @@ def _field(value: Any, now: datetime) -> str:
     return visible(value, keep="\n\t") if isinstance(value, str) and value else cell(value, now)
 
 
+def some_of(names: Sequence[str], count: int) -> str:
+    """The first three of `count`."""
+    return ", ".join(names[:3]) + (", ..." if count > 3 else "")
+
+
 def line(text: str) -> None:
     """One line of an answer, on stdout."""
     sys.stdout.write(visible(text) + "\n")

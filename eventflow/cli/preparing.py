@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from eventflow.cli.going_on import configured
 from eventflow.context import context_of
+from eventflow.errors import SourceUnavailable
 from eventflow.source import Examined, Preparing
 from eventflow.store.pool import Pool
 
@@ -30,5 +31,9 @@ async def prepare_source(pool: Pool, name: str, *, run: bool) -> Prepared:
         preparing = cast("Preparing", source)
         statements = await (preparing.prepare() if run else preparing.preparation())
     if hasattr(spec.factory, "examine"):
-        warnings = await cast("Examined", source).examine()
+        try:
+            warnings = await cast("Examined", source).examine()
+        except SourceUnavailable:
+            if run or not statements:  # else it may just be what is still needed
+                raise
     return Prepared(statements, warnings)

@@ -27,8 +27,9 @@ class SourceFactory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A configured source. `folder` is the absolute folder of its rule file, `file`, `line` and `column` its place.
+    """A configured source. `folder` is the absolute folder of its rule file.
 
+    `file`, `line` and `column` are its place.
     Secrets in `config` are still references: they are resolved at use. Two specs are equal where the
     sources made from them behave alike, wherever in a file they stand.
     """

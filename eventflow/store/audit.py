@@ -11,10 +11,13 @@ its letter is open, then resolved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
 
+from eventflow.event import JSON, Broken, Event, Record, decode_json, encode_json
+from eventflow.store.intake import as_text
 from eventflow.store.pool import Connection
 
 
@@ -98,6 +101,58 @@ async def balances(conn: Connection) -> list[Balance]:
     Holds while events are taken in: a counter and its rows are committed together.
     """
     return [Balance(**dict(row.items())) for row in await conn.fetch(BALANCES)]
+
+
+COUNT_GAPS: Final[LiteralString] = "SELECT source, count(*) AS n FROM gap GROUP BY source"
+
+
+async def gaps(conn: Connection) -> dict[str, int]:
+    """How many ranges a person has passed over, by source; sources without any are absent."""
+    return {row["source"]: row["n"] for row in await conn.fetch(COUNT_GAPS)}
+
+
+READ_POSITIONS: Final[LiteralString] = """
+SELECT partition, cursor FROM source_partition
+WHERE source = $1 AND cursor IS NOT NULL
+ORDER BY partition
+"""
+
+
+async def positions(conn: Connection, source: str) -> list[tuple[str, JSON]]:
+    """The partitions of an ordered source that have a position, with it."""
+    return [
+        (row["partition"], decode_json(row["cursor"])) for row in await conn.fetch(READ_POSITIONS, source)
+    ]
+
+
+# A record that Postgres refused is a dead letter without an id: it is known by its bytes.
+NOT_TAKEN: Final[LiteralString] = """
+SELECT t.number
+FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS t(id, position, raw, number)
+WHERE NOT EXISTS (
+    SELECT FROM event AS e
+    WHERE hashtextextended(e.id, 0) = hashtextextended(t.id, 0) AND e.id = t.id AND e.source = $1
+) AND NOT EXISTS (
+    SELECT FROM dead_letter AS d
+    WHERE d.stage = 'decode' AND d.source = $1 AND d.event_uid IS NULL AND d.position = t.position
+) AND NOT EXISTS (
+    SELECT FROM dead_letter AS d
+    WHERE d.stage = 'decode' AND d.source = $1 AND d.event_uid IS NULL AND d.position IS NULL
+      AND d.raw = t.raw
+)
+ORDER BY t.number
+"""
+
+
+async def not_taken(conn: Connection, source: str, records: Sequence[Record]) -> list[int]:
+    """The indexes of records that neither an event nor a dead letter stands for."""
+    rows = await conn.fetch(
+        NOT_TAKEN, source,
+        [as_text(record.id) if isinstance(record, Event) else None for record in records],
+        [encode_json(record.position) if isinstance(record, Broken) else None for record in records],
+        [record.raw for record in records],
+    )  # fmt: skip
+    return [row["number"] - 1 for row in rows]
 
 
 ORPHANS: Final[LiteralString] = """

@@ -202,7 +202,7 @@ async def duplicates(
     mine = [receipts[index] for index in first.values()]
     rows = await conn.fetch(
         REMEMBER, source, list(first),
-        [r.uid for r in mine if r], [_as_text(r.id) for r in mine if r], batch.dedupe_for,
+        [r.uid for r in mine if r], [as_text(r.id) for r in mine if r], batch.dedupe_for,
     )  # fmt: skip
     won = {row["key"] for row in rows}
     repeats.update({index: key for key, index in first.items() if key not in won})
@@ -215,7 +215,7 @@ async def duplicates(
     return {index: earlier[key] for index, key in repeats.items()}
 
 
-def _as_text(id_: str) -> str:
+def as_text(id_: str) -> str:
     """An id that Postgres takes: the record of one that it refuses is found when it is written."""
     return id_.encode(errors="backslashreplace").decode().replace("\x00", "\\x00")
 

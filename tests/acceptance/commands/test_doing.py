@@ -91,7 +91,15 @@ def test_a_paused_source_is_not_read_until_it_is_resumed(at_work: World, eventfl
         lambda: eventflow("events", "--json").json,
         lambda events: any(event["subject"] == "returns_late.csv" for event in events),
     )
-    assert "not supported yet" in eventflow("sources", "pause", "web").err
+    assert "--from is not for the connector 'file'" in _moved_while_paused(eventflow)
+
+
+def _moved_while_paused(eventflow: Command) -> str:
+    assert eventflow("sources", "pause", "landing").code == 0
+    refused = eventflow("sources", "resume", "landing", "--from", "earliest")
+    assert refused.code == 2
+    assert eventflow("sources", "resume", "landing").code == 0
+    return refused.err
 
 
 def test_an_event_is_sent_in_again(ended: list[Any], eventflow: Command) -> None:

@@ -14,7 +14,10 @@ from tests.acceptance.commands.conftest import Command, World
     ("command", "words"),
     [
         ("events", "ingested source type subject id class uid partition size"),
-        ("sources", "source partition state owner position taken duplicates last_event silence message"),
+        (
+            "sources",
+            "source partition state owner position lag unit rate silence rhythm taken duplicates stalled missing",
+        ),
         ("rules", "rule state does firings last_fired where_errors loop_skips dead_letters revision"),
         ("firings", "at rule state event run_state run_id firing_id revision reason"),
         ("runs", "created workflow rule state duration event error run_id revision"),

@@ -1,7 +1,8 @@
 """`connector: numbered`: a folder of append-only files of JSON lines, the ordered source of the tests.
 
-Each file `NAME.log` is the partition NAME; the cursor is the number of lines behind it. Found through
-the entry point that every connector uses: put this folder on PYTHONPATH.
+Each file `NAME.log` is the partition NAME; the cursor is the number of lines behind it. A line that begins
+with `#` is no record. Found through the entry point that every connector uses: put this folder on
+PYTHONPATH. It has everything that a source may offer, for the tests of who asks for it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import BinaryIO, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from eventflow.errors import SourceStopped, SourceUnavailable, Undecodable
+from eventflow.errors import SourceStopped, SourceUnavailable, Undecodable, UsageError
 from eventflow.event import JSON, Broken, Event, Record, decode_json
-from eventflow.source import Batch, Delivery, Receipt, SourceContext
+from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, SourceContext
 
 LONGEST_BATCH = 20
 """Small, so that a run has many batches to be interrupted in."""
@@ -57,12 +58,13 @@ class NumberedSource:
             for line in range(number):
                 if not file.readline().endswith(b"\n"):
                     raise SourceStopped(
-                        f"source '{self._name}': {partition} had {number} lines and has {line} now"
+                        f"source '{self._name}': {partition} had {number} lines and has {line} now",
+                        {"first": line + 1, "last": number},
                     )
             while True:
                 lines = _whole_lines(file)
                 if lines:
-                    records = [self._record(partition, number + n, line) for n, line in enumerate(lines, 1)]
+                    records = self._records(partition, number, lines)
                     number += len(lines)
                     yield Batch(records, cursor=number)
                 else:
@@ -74,11 +76,62 @@ class NumberedSource:
     async def refused(self, batch: Batch, error: Exception) -> None:
         """As above."""
 
+    async def again(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        """Every line up to the position that is still there."""
+        number, end = 0, int(cursor or 0)
+        with self._open(partition) as file:
+            while lines := _whole_lines(file)[: end - number]:
+                records = self._records(partition, number, lines)
+                number += len(lines)
+                yield Batch(records, cursor=number)
+
+    async def progress(self, partition: str, cursor: JSON) -> Progress:
+        """Comments count: they are passed over like records."""
+        there = self._count(partition)
+        note = "lines are gone" if there < int(cursor or 0) else None
+        return Progress(max(0, there - int(cursor or 0)), "lines", note)
+
+    async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
+        """Behind a line: its number, 0 for `earliest`, the last one for `latest`."""
+        there, before = self._count(partition), int(cursor or 0)
+        known = {"earliest": 0, "latest": there}
+        if where not in known and not (where.isdigit() and int(where) <= there):
+            raise UsageError(f"source '{self._name}': no position {where!r} in {partition}: 0 to {there}")
+        after = known[where] if where in known else int(where)
+        return Resumption(after, {"first": min(there, after, before) + 1, "last": max(after, before)})
+
+    async def preparation(self) -> Sequence[str]:
+        return [] if self._folder.is_dir() else [f"mkdir -p '{self._folder}';"]
+
+    async def prepare(self) -> Sequence[str]:
+        needed = await self.preparation()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return needed
+
+    async def examine(self) -> Sequence[str]:
+        open_ended = [name for name in await self.partitions() if self._last_byte(name) not in b"\n"]
+        return [f"{name} ends within a line, which is not handed over; end it" for name in open_ended]
+
+    def _count(self, partition: str) -> int:
+        with self._open(partition) as file:
+            return sum(1 for line in file if line.endswith(b"\n"))
+
+    def _last_byte(self, partition: str) -> bytes:
+        with self._open(partition) as file:
+            return file.read()[-1:]
+
     def _open(self, partition: str) -> BinaryIO:
         try:
             return (self._folder / f"{partition}.log").open("rb")
         except OSError as error:
             raise SourceUnavailable(f"source '{self._name}': {partition}: {error.strerror}") from error
+
+    def _records(self, partition: str, before: int, lines: Sequence[bytes]) -> list[Record]:
+        return [
+            self._record(partition, number, line)
+            for number, line in enumerate(lines, before + 1)
+            if not line.startswith(b"#")
+        ]
 
     def _record(self, partition: str, number: int, line: bytes) -> Record:
         raw = line.removesuffix(b"\n")
