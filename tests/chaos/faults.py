@@ -22,6 +22,7 @@ class Kind(StrEnum):
     kill_serve = "kill-serve"
     kill_task = "kill-task"
     kill_postgres = "kill-postgres"
+    kill_broker = "kill-broker"
     lose_postgres = "lose-postgres"
     stop_serve = "stop-serve"
     end_serve = "end-serve"
@@ -56,11 +57,14 @@ Postgres that is away."""
 SPARED: Final = frozenset({Kind.kill_serve, Kind.kill_postgres, Kind.end_serve})
 """Not during a siege, nor while one waits for both nodes to be at work."""
 
-UNTIMED: Final = frozenset({Kind.kill_task, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply})
+UNTIMED: Final = frozenset({
+    Kind.kill_task, Kind.kill_broker, Kind.end_serve, Kind.end_backends, Kind.stall_both, Kind.apply,
+})  # fmt: skip
 """These strike at once, not at a moment of the wire."""
 
 DEATHS: Final[Mapping[Kind, int]] = {
-    Kind.kill_serve: 6, Kind.kill_postgres: 4, Kind.kill_task: 4, Kind.end_serve: 1, Kind.apply: 1,
+    Kind.kill_serve: 6, Kind.kill_postgres: 4, Kind.kill_task: 4, Kind.kill_broker: 2,
+    Kind.end_serve: 1, Kind.apply: 1,
 }  # fmt: skip
 SIEGES: Final[Mapping[Kind, int]] = {
     Kind.stop_serve: 4, Kind.stall_link: 1, Kind.stall_both: 1, Kind.lose_postgres: 1,

@@ -24,6 +24,9 @@ class Load:
     files: float = 8
     hooks: float = 20
     lines: float = 15
+    orders: float = 5
+    changes: float = 5
+    visits: float = 2
     backlog: int = 400
     """Runs that may be open before the sender waits: a slow machine sends less instead of failing."""
 
@@ -50,6 +53,23 @@ class LinePlan:
 
     lines: tuple[Line, ...]
     torn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSent:
+    """One record for the topic; `number` decides its partition."""
+
+    number: int
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlan:
+    """One producer's transaction."""
+
+    orders: tuple[OrderSent, ...]
+    aborted: bool
 
 
 LIVES: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
@@ -135,3 +155,24 @@ def _line(random: Random, partition: str, number: int) -> Line:
     if random.random() < 0.03:
         return Line(partition, number, "broken", text[:-1] + ', "nothing follows')
     return Line(partition, number, "record", text)
+
+
+def orders(seed: int) -> Iterator[OrderPlan]:
+    """Transactions of records, one in four aborted, for ever."""
+    random = Random(f"{seed}:orders")
+    number = 0
+    while True:
+        group: list[OrderSent] = []
+        for _ in range(random.choice((1, 1, 2, 3, 8))):
+            number += 1
+            key = f"order-{number:06d}"
+            text = json.dumps({"key": key, "n": number, "noise": "x" * random.randint(0, 200)})
+            group.append(OrderSent(number, key, text[:-1] if random.random() < 0.03 else text))
+        yield OrderPlan(tuple(group), aborted=random.random() < 0.25)
+
+
+def changes(seed: int) -> Iterator[int]:
+    """How many changes the next transaction has, for ever."""
+    random = Random(f"{seed}:changes")
+    while True:
+        yield random.choice((1, 1, 1, 2, 4, 12))

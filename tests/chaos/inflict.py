@@ -16,6 +16,7 @@ from tests.chaos.observe import Database
 from tests.chaos.processes import Node, Postgres, kill
 from tests.chaos.seen import Hold
 from tests.chaos.sender import Sender
+from tests.chaos.topic import Topic
 
 PATIENCE: Final = 1.5
 """Seconds that a fault waits for its moment; then it strikes whatever goes on."""
@@ -41,13 +42,15 @@ class Inflictor:
         postgres: Postgres,
         database: Database,
         sender: Sender,
+        topic: Topic,
         apply: Apply,
     ) -> None:
         self.inflicted: list[Fault] = []
         self.holds: list[Hold] = []
         self.wrong: list[str] = []
         self._nodes, self._postgres, self._database = nodes, postgres, database
-        self._sender, self._apply = sender, apply
+        self._sender, self._topic, self._apply = sender, topic, apply
+        self._broker_lock = asyncio.Lock()
         self._random = Random(f"{seed}:victims")
         self._postgres_lock = asyncio.Lock()
         self._siege = asyncio.Lock()
@@ -128,6 +131,11 @@ class Inflictor:
                     kill(self._random.choice(processes))
             case Kind.kill_postgres | Kind.lose_postgres:
                 await self._kill_postgres(fault, trap)
+            case Kind.kill_broker:
+                async with self._broker_lock:
+                    self._topic.kill()
+                    await asyncio.sleep(fault.seconds)
+                    await self._topic.start_again()
             case Kind.stop_serve:
                 await self._stop_serve(fault, node, trap)
             case Kind.end_serve:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos.truth import Entry, Hook, Line, Put, Removed, Stalled, Touched
+from tests.chaos.truth import Change, Entry, Hook, Line, Order, Put, Removed, Stalled, Touched
 
 RunKey = tuple[str, str]
 """(rule, source key): what a run is for. The source key is also the run's parameter `key`."""
@@ -32,6 +32,8 @@ TASKS: Final[Mapping[str, Sequence[str]]] = {
     "after-pair": ("note",),
     "record": ("note",),
     "record-third": ("work",),
+    "order": ("note",),
+    "row": ("note",),
 }
 """The tasks of the workflow that each rule starts."""
 
@@ -64,7 +66,8 @@ HOOK_RULES: Final[Mapping[str, Sequence[str]]] = {
 }
 """Rules that one webhook of a kind sets off, whatever its number; `broken` and `forged` set off none."""
 
-SOURCES: Final = ("landing", "hooks", "numbers")
+SOURCES: Final = ("landing", "hooks", "numbers", "orders", "rows")
+"""Sources of which every event is known beforehand; of clocks and counts only what they come to."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,7 @@ class Expected:
     eventflow may rightly have seen a part: only their whole content is counted on. `letters` holds
     (stage, key): the raw text of a broken record, or "rule key" of a failed run (stage `task` where it was
     given up). `taken` counts the events and broken records per source, `ends` the last number per partition.
+    `changes` has the number of each change of a row, by its key.
     """
 
     runs: Counter[RunKey] = field(default_factory=Counter[RunKey])
@@ -83,6 +87,7 @@ class Expected:
     taken: Counter[str] = field(default_factory=Counter[str])
     ends: dict[str, int] = field(default_factory=dict[str, int])
     relays: int = 0
+    changes: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def expect(history: Iterable[Entry], given_up: Collection[RunKey] = ()) -> Expected:
@@ -109,6 +114,12 @@ def expect(history: Iterable[Entry], given_up: Collection[RunKey] = ()) -> Expec
                 _hook(expected, entry, given_up)
             case Line():
                 _line(expected, entry, given_up)
+            case Order():
+                _order(expected, entry, given_up)
+            case Change():
+                expected.taken["rows"] += 1
+                expected.changes[entry.key] = entry.number
+                _run(expected, "row", entry.key, given_up)
     for rule, key in given_up:
         expected.letters["task", f"{rule} {key}"] = 1
     return expected
@@ -153,6 +164,14 @@ def _line(expected: Expected, line: Line, given_up: Collection[RunKey]) -> None:
     _run(expected, "record", key, given_up)
     if line.number % 3 == 0:
         _run(expected, "record-third", key, given_up)
+
+
+def _order(expected: Expected, order: Order, given_up: Collection[RunKey]) -> None:
+    expected.taken["orders"] += 1
+    if order.broken:
+        expected.letters["decode", order.text] += 1
+    else:
+        _run(expected, "order", order.key, given_up)
 
 
 def _run(expected: Expected, rule: str, key: str, given_up: Collection[RunKey]) -> None:

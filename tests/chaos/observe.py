@@ -88,7 +88,8 @@ class Watch:
     async def look(self, session: Any) -> None:
         for row in await session.fetch(POSITIONS):
             where = (row["source"], row["partition"])
-            at = (row["version"], row["epoch"], position_of(row["cursor"]))
+            position = position_of(row["cursor"]) if row["source"] == "numbers" else 0
+            at = (row["version"], row["epoch"], position)
             before = self._positions.get(where, at)
             if any(now < then for now, then in zip(at, before, strict=True)):
                 self.violations.append(f"position of {where} went back from {before} to {at}")
@@ -117,10 +118,14 @@ FROM dead_letter AS d LEFT JOIN run AS r ON r.id = d.run_id
 """
 
 RECORDS: Final[LiteralString] = """
-SELECT e.data, f.at, e.uid
+SELECT e.source, e.partition, e.id, e.data, f.at, e.uid
 FROM firing AS f JOIN event AS e ON e.uid = f.event_uid
-WHERE e.source = 'numbers' AND f.rule = 'record'
+WHERE f.rule IN ('record', 'order', 'row')
 """
+
+TICKS: Final[LiteralString] = "SELECT data FROM event WHERE source = 'ticks'"
+
+COUNTED: Final[LiteralString] = "SELECT data FROM event WHERE source = 'visits'"
 
 TAKEN: Final[LiteralString] = """
 SELECT source, count(*) AS count FROM event WHERE source <> 'eventflow' GROUP BY source
@@ -158,12 +163,25 @@ def _letter(row: Any) -> tuple[str, str]:
     return row["stage"], f"{rule} {_parameters(row['params']).get('key', '?')}"
 
 
-def _record(row: Any) -> RecordSeen:
-    partition, _, number = json.loads(row["data"])["key"].partition("/")
-    return RecordSeen(partition, int(number), (row["at"], row["uid"]))
+def _record(row: Any, changes: Mapping[str, int]) -> RecordSeen:
+    data, order = json.loads(row["data"]), (row["at"], row["uid"])
+    if row["source"] == "orders":
+        return RecordSeen(row["partition"], int(row["id"].rpartition("/")[2]), order)
+    if row["source"] == "rows":
+        return RecordSeen("rows", changes.get(_change_key(data), 0), order)
+    partition, _, number = data["key"].partition("/")
+    return RecordSeen(partition, int(number), order)
 
 
-async def read_database(session: Any, seen: Observed) -> None:
+def _change_key(data: Any) -> str:
+    """As the history names it: what became of which row."""
+    table = f"{data['source']['schema']}.{data['source']['table']}"
+    gone = data["op"] == "d"
+    row = data["before" if gone else "after"]
+    return f"{data['op']}/{table}/{row['id']}/{'gone' if gone else row['version']}"
+
+
+async def read_database(session: Any, seen: Observed, expected: Expected) -> None:
     """Everything the oracle wants to know from the tables."""
     seen.runs = [
         RunSeen(str(row["id"]), row["rule"], _parameters(row["params"]).get("key", "?"), row["state"])
@@ -177,7 +195,9 @@ async def read_database(session: Any, seen: Observed) -> None:
         for row in await session.fetch(TASK_RUNS)
     ]  # fmt: skip
     seen.letters = Counter(_letter(row) for row in await session.fetch(LETTERS))
-    seen.records = [_record(row) for row in await session.fetch(RECORDS)]
+    seen.records = [_record(row, expected.changes) for row in await session.fetch(RECORDS)]
+    seen.ticks = [json.loads(row["data"])["scheduled"] for row in await session.fetch(TICKS)]
+    seen.counted = sum(json.loads(row["data"])["new_rows"] for row in await session.fetch(COUNTED))
     for row in await session.fetch(TAKEN):
         seen.taken[row["source"]] += row["count"]
     seen.relays = await session.fetchval(RELAYS)
@@ -209,15 +229,16 @@ def complete(expected: Expected, seen: Observed) -> bool:
     runs = Counter((run.rule, run.key) for run in seen.runs)
     letters = sum(count for (stage, _), count in seen.letters.items() if stage == "decode")
     wanted = sum(count for (stage, _), count in expected.letters.items() if stage == "decode")
-    return all(runs[key] >= count for key, count in expected.runs.items()) and letters >= wanted
+    counted = letters >= wanted and seen.counted >= seen.visits
+    return counted and all(runs[key] >= count for key, count in expected.runs.items())
 
 
 async def everything(
-    database: Database, environment: Mapping[str, str], sender: Sender, sink: Sink
+    database: Database, environment: Mapping[str, str], sender: Sender, sink: Sink, expected: Expected
 ) -> Observed:
     """The state of the world for the oracle."""
     seen = Observed()
-    await database.must(lambda session: read_database(session, seen))
+    await database.must(lambda session: read_database(session, seen, expected))
     await audit(environment, seen)
     sink.follow()
     seen.sink = sink.lines

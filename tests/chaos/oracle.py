@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from tests.chaos.model import AFTER, FAILING, POISON_ATTEMPTS, SLOW, SOURCES, TASKS, Expected, RunKey
 from tests.chaos.seen import Hold, Observed, RecordSeen, RunSeen, SinkLine, TaskSeen
@@ -43,6 +44,8 @@ def judge(expected: Expected, seen: Observed) -> list[Violation]:
         *_letters(expected, seen),
         *_order(seen),
         *_positions(expected, seen),
+        *_ticks(seen),
+        *_counted_rows(seen),
         *_intake(expected, seen),
         *_answers(seen),
         *_said("left behind by a dead process", seen.strangers),
@@ -236,7 +239,7 @@ def _letters(expected: Expected, seen: Observed) -> list[Violation]:
 
 
 def _order(seen: Observed) -> list[Violation]:
-    """Records of one partition were taken in as they stand in its file."""
+    """Records of one partition were taken in as they stand in its file, log or history."""
     wrong: list[str] = []
     latest: dict[str, RecordSeen] = {}
     for record in sorted(seen.records, key=lambda record: (record.partition, record.number)):
@@ -245,6 +248,26 @@ def _order(seen: Observed) -> list[Violation]:
             wrong.append(f"{record.partition}/{record.number} before {before.partition}/{before.number}")
         latest[record.partition] = record
     return _said("order: a record overtook another of its partition", wrong)
+
+
+def _ticks(seen: Observed) -> list[Violation]:
+    """One event for every second from the first tick to the last."""
+    times = Counter(datetime.fromisoformat(tick) for tick in seen.ticks)
+    first, last = min(times, default=None), max(times, default=None)
+    missing: list[str] = []
+    while first is not None and last is not None and first < last:
+        first += timedelta(seconds=1)
+        if first not in times:
+            missing.append(first.isoformat())
+    return [
+        *_said("the clock skipped a tick", missing if times else ["all of them"]),
+        *_said("the clock ticked twice", (str(at) for at, count in times.items() if count > 1)),
+    ]
+
+
+def _counted_rows(seen: Observed) -> list[Violation]:
+    wrong = [] if seen.counted == seen.visits else [f"{seen.counted} counted, {seen.visits} there"]
+    return _said("the watermark did not count every row once", wrong)
 
 
 def _positions(expected: Expected, seen: Observed) -> list[Violation]:

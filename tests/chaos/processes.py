@@ -91,6 +91,7 @@ class Postgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self.socket),
             "max_connections": "100",
+            "wal_level": "logical",
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:

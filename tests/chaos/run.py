@@ -27,7 +27,9 @@ from tests.chaos.oracle import Violation, given_up, judge
 from tests.chaos.processes import CannotRun, Node, Postgres, command_line, eventflow, kill
 from tests.chaos.seen import Observed
 from tests.chaos.sender import SECRET, Sender
+from tests.chaos.shop import Shop
 from tests.chaos.sink import Sink
+from tests.chaos.topic import Topic
 
 LEASE: Final = 3.0
 """Seconds; EVENTFLOW_LEASE of both nodes."""
@@ -56,19 +58,22 @@ class KillRun:
         self._seed, self._seconds, self._folder = seed, seconds, folder
         self._postgres = Postgres(folder)
         self._database = Database(self._postgres.url)
+        self._topic = Topic(seed, folder)
+        self._shop = Shop(seed, self._postgres.url)
         self._environment = self._settings(mutant)
         self._sink = Sink(folder / "sink.jsonl")
         ports = _free_ports(2)
-        self._sender = Sender(seed, Load(), folder, ports, self._sink)
+        self._sender = Sender(seed, Load(), folder, ports, self._sink, self._topic, self._shop)
         self._links = [Link(self._postgres.socket) for _ in ports]
         self._nodes = [
             Node(number, port, folder, self._environment, link)
             for number, (port, link) in enumerate(zip(ports, self._links, strict=True))
         ]
         self._inflictor = Inflictor(
-            seed, self._nodes, self._postgres, self._database, self._sender, self._apply
+            seed, self._nodes, self._postgres, self._database, self._sender, self._topic, self._apply
         )
         self._watch = Watch()
+        self._visits = 0
 
     def _settings(self, mutant: str | None) -> Mapping[str, str]:
         code = [str(plant(mutant, self._folder))] if mutant else []
@@ -83,6 +88,8 @@ class KillRun:
             "EVENTFLOW_GRACE": "10s",
             "CHAOS_SINK": str(self._folder / "sink.jsonl"),
             "CHAOS_SECRET": SECRET,
+            "CHAOS_KAFKA": self._topic.bootstrap,
+            "CHAOS_SHOP": self._shop.url,
         }
 
     async def run(self) -> Verdict:
@@ -97,6 +104,7 @@ class KillRun:
                 self._sender.stop()
                 await asyncio.wait([sending], timeout=max(1.0, last + DEADLINE - time.monotonic()))
                 sending.cancel()
+                await self._read_back()
                 recovery = await self._come_to_rest(last)
                 for task in looking:
                     task.cancel()
@@ -109,8 +117,10 @@ class KillRun:
         self._postgres.create()
         self._postgres.start()
         await self._postgres.ready()
+        await asyncio.gather(self._shop.create(), self._topic.start())
         await _must(self._environment, "db", "migrate")
         await _must(self._environment, "apply", str(self._folder / "rules"))
+        await _must(self._environment, "sources", "setup", "rows", "--run")
         for node in self._nodes:
             await node.link.start()
             node.start()
@@ -156,6 +166,12 @@ class KillRun:
 
     # ------------------------------------------------------------------ afterwards
 
+    async def _read_back(self) -> None:
+        """What the systems with a truth of their own hold, now that nobody sends."""
+        for entry in (*await self._topic.read(), *await self._shop.history()):
+            self._sender.truth.write(entry)
+        self._visits = await self._shop.visits()
+
     async def _come_to_rest(self, last: float) -> float | None:
         """Until everything expected has ended and stays so; the seconds it took, None where it did not."""
         expected = expect(self._sender.truth.entries)
@@ -169,15 +185,18 @@ class KillRun:
         return None
 
     async def _complete(self, expected: Expected) -> bool:
-        seen = Observed()
-        await self._database.ask(lambda session: observe.read_database(session, seen))
+        seen = Observed(visits=self._visits)
+        await self._database.ask(lambda session: observe.read_database(session, seen, expected))
         return observe.complete(expected, seen)
 
     async def _judge(self, recovery: float | None) -> Verdict:
-        seen = await observe.everything(self._database, self._environment, self._sender, self._sink)
+        history = list(truth.read(self._folder / "truth.jsonl"))
+        seen = await observe.everything(
+            self._database, self._environment, self._sender, self._sink, expect(history)
+        )
         seen.watched = [*self._watch.violations, *self._inflictor.wrong]
         seen.holds = self._inflictor.holds
-        history = list(truth.read(self._folder / "truth.jsonl"))
+        seen.visits = self._visits
         expected = expect(history, given_up(seen))
         found = judge(expected, seen)
         found += await self._drain()
@@ -217,6 +236,7 @@ class KillRun:
             await node.link.close()
         for pid in self._left_over():
             kill(pid)
+        await self._topic.stop()
         self._postgres.stop()
 
 

@@ -53,7 +53,10 @@ class SinkLine:
 
 @dataclass(frozen=True, slots=True)
 class RecordSeen:
-    """An event of the numbered source: `order` grows as batches commit and within a batch."""
+    """An event of a source with an order: `order` grows as batches commit and within a batch.
+
+    `number` is the line, the offset, or the number of the change in the history.
+    """
 
     partition: str
     number: int
@@ -77,8 +80,9 @@ class Observed:
     """Everything that the oracle looks at, read after the last run has ended (or the time was up).
 
     `cursors` and `ends` are comparable positions per partition: what the cursor says, what the file
-    holds. `answers` maps a webhook's key to every event id it was answered with. `strangers` are leases
-    of processes that no longer live. `watched` are violations seen while it ran.
+    holds. `ticks` are the scheduled times of the clock's events, `counted` is the sum of what the watermark
+    said, `visits` how many rows there are. `answers` maps a webhook's key to every event id it was answered
+    with. `strangers` are leases of processes that no longer live. `watched` are violations seen while it ran.
     """
 
     runs: Sequence[RunSeen] = ()
@@ -86,6 +90,9 @@ class Observed:
     sink: Sequence[SinkLine] = ()
     letters: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     records: Sequence[RecordSeen] = ()
+    ticks: Sequence[str] = ()
+    counted: int = 0
+    visits: int = 0
     cursors: Mapping[str, Any] = field(default_factory=dict[str, Any])
     ends: Mapping[str, Any] = field(default_factory=dict[str, Any])
     taken: Counter[str] = field(default_factory=Counter[str])

@@ -11,15 +11,19 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from tests.chaos import generator, http
 from tests.chaos.generator import FilePlan, LinePlan, Load, Step
 from tests.chaos.model import RunKey, runs_of
+from tests.chaos.shop import Shop
 from tests.chaos.sink import Sink
+from tests.chaos.topic import Topic
 from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthFile
 
+STREAMS = ("files", "hooks", "lines", "orders", "changes", "east", "west")
 SECRET = "the kill run's secret"
 QUIET = 2.0
 """The quiet time of the watched folder in `rules/chaos.yaml`, in seconds."""
@@ -29,22 +33,25 @@ BURST_GAP = 0.01
 
 
 class Sender:
-    """Sends until told to stop, then finishes what it began. `expected` counts the runs it must lead to."""
+    """Sends until told to stop, then finishes what it began. `asked` counts the runs of its own streams."""
 
-    def __init__(self, seed: int, load: Load, folder: Path, ports: Sequence[int], sink: Sink) -> None:
+    def __init__(
+        self, seed: int, load: Load, folder: Path, ports: Sequence[int], sink: Sink, topic: Topic, shop: Shop
+    ) -> None:
         self.truth = TruthFile(folder / "truth.jsonl")
         self.answers: defaultdict[str, set[str]] = defaultdict(set)
         self.unanswered: set[str] = set()
-        self.expected = 0
+        self.asked = 0
         self.landing, self.numbers = folder / "landing", folder / "numbers"
         self._outside = folder / "outside"
         for path in (self.landing, self.numbers, self._outside):
             path.mkdir()
         self._seed, self._load, self._ports, self._sink = seed, load, ports, sink
+        self._topic, self._shop = topic, shop
         self._stop = asyncio.Event()
         self._hushed = 0
         self._burst = 0
-        self._pauses = {name: Random(f"{seed}:{name}:pauses") for name in ("files", "hooks", "lines")}
+        self._pauses = {name: Random(f"{seed}:{name}:pauses") for name in STREAMS}
         self._routes = Random(f"{seed}:routes")
 
     def stop(self) -> None:
@@ -66,11 +73,20 @@ class Sender:
             self._burst = BURST
 
     async def run(self) -> None:
-        """All three streams; returns when everything begun has been finished."""
+        """All streams; returns when everything begun has been finished."""
         async with asyncio.TaskGroup() as streams:
             streams.create_task(self._files())
             streams.create_task(self._hooks())
             streams.create_task(self._lines())
+            streams.create_task(self._topic.run(partial(self._pause, "orders", self._load.orders)))
+            streams.create_task(self._shop.run(partial(self._pause, "changes", self._load.changes)))
+            for name in ("east", "west"):
+                streams.create_task(self._shop.visit(name, partial(self._pause, name, self._load.visits)))
+
+    @property
+    def expected(self) -> int:
+        """How many runs what has been sent asks for, as far as the senders were told."""
+        return self.asked + self._topic.sent + self._shop.sent
 
     async def _pause(self, name: str, rate: float) -> bool:
         """The gap before the next plan of a stream; False when it is time to stop."""
@@ -103,7 +119,7 @@ class Sender:
             if step.act in ("rename", "slow"):
                 latest = hashlib.sha256(step.content).hexdigest()
                 self.truth.write(Put(plan.path, latest))
-                self.expected += runs_of(self.truth.entries[-1], first=number == 0)
+                self.asked += runs_of(self.truth.entries[-1], first=number == 0)
             await self._step(plan.path, path, step)
             if number + 1 < len(plan.steps):
                 arrived = ("file-landed", f"{plan.path}@{latest}")
@@ -136,7 +152,7 @@ class Sender:
                 os.utime(path)
             case "remove":
                 self.truth.write(Removed(name))
-                self.expected += 1
+                self.asked += 1
                 path.unlink()
 
     def _rename_into_place(self, path: Path, content: bytes) -> None:
@@ -165,7 +181,7 @@ class Sender:
                 if not await self._pause("hooks", self._load.hooks):
                     return
                 self.truth.write(hook)
-                self.expected += runs_of(hook)
+                self.asked += runs_of(hook)
                 self.unanswered.add(hook.key)
                 for copy in range(hook.copies):
                     port = self._ports[(hook.number + copy) % len(self._ports)]
@@ -209,7 +225,7 @@ class Sender:
     async def _append(self, plan: LinePlan) -> None:
         for line in plan.lines:
             self.truth.write(line)
-            self.expected += runs_of(line)
+            self.asked += runs_of(line)
         whole = "".join(f"{line.text}\n" for line in plan.lines).encode()
         cut = len(whole) - 5 if plan.torn else len(whole)
         with (self.numbers / _file_name(plan.lines[0])).open("ab", buffering=0) as file:

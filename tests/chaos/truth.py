@@ -1,5 +1,7 @@
 """What was sent, written down before it is sent: the one input of the model.
 
+Orders and changes are read back when nothing is sent any more: systems that die keep their own truth.
+
 One JSON object a line, in the order of writing. `what` names the class.
 """
 
@@ -62,9 +64,30 @@ class Line:
     text: str
 
 
-Entry = Put | Touched | Removed | Stalled | Hook | Line
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A committed record of the topic, as the log holds it in the end; `partition` is topic/number."""
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Put, Touched, Removed, Stalled, Hook, Line)}
+    partition: str
+    offset: int
+    key: str
+    text: str
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A committed change of a captured row, as the history holds it in the end: op/table/id/version."""
+
+    number: int
+    key: str
+
+
+Entry = Put | Touched | Removed | Stalled | Hook | Line | Order | Change
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Put, Touched, Removed, Stalled, Hook, Line, Order, Change)
+}
 
 
 class TruthFile:
