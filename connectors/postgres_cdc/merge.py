@@ -68,13 +68,13 @@ class TableRead:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every table's state, by `schema.table`."""
+    """Every table's state, by `schema.table`. None yet: nothing was read."""
 
     tables: Mapping[str, TableRead]
 
     @property
     def complete(self) -> bool:
-        return all(table.complete for table in self.tables.values())
+        return bool(self.tables) and all(table.complete for table in self.tables.values())
 
     @property
     def until(self) -> int:

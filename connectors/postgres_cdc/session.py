@@ -57,12 +57,17 @@ class Session:
         try:
             connection = await psycopg.AsyncConnection.connect(
                 url, autocommit=True, client_encoding="UTF8", application_name=application_name(source),
-                connect_timeout=CONNECT_SECONDS, keepalives=1, keepalives_idle=10, keepalives_interval=5,
-                keepalives_count=3, tcp_user_timeout=30_000, options=SETTINGS, replication="database" if replication else "false",
+                replication="database" if replication else "false", connect_timeout=CONNECT_SECONDS,
+                keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
+                tcp_user_timeout=30_000, options=SETTINGS,
             )  # fmt: skip
         except (psycopg.Error, OSError, UnicodeError) as error:
             raise SourceUnavailable(f"source '{source}': cannot connect: {said(error)}") from error
-        return cls(connection, source)
+        session = cls(connection, source)
+        if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+            # The server cannot convert what it does not know, and would fail at the first such byte for ever.
+            await session.run("SET client_encoding = 'SQL_ASCII'")
+        return session
 
     async def __aenter__(self) -> Self:
         return self
