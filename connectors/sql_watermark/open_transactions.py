@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, Protocol
 
 FIRST_PAUSE_SECONDS: Final = 0.01
-LONGEST_PAUSE_SECONDS: Final = 1.0
-SAID_AFTER_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 0.25
+SAID_AFTER_SECONDS: Final = 0.5
 
 
 class Asks(Protocol):
@@ -69,7 +69,7 @@ async def prepared(asks: Asks) -> dict[str, Open]:
 async def wait_for_open(asks: Asks, say: Callable[[str | None], None]) -> None:
     """Return once every transaction that is open now has ended. Holds none open itself.
 
-    `say` hears whom it waits for once that takes more than a second, and None when it is over.
+    `say` hears whom it waits for once that takes half a second, and None when it is over.
     """
     held, named = await sessions(asks), await prepared(asks)
     loop = asyncio.get_running_loop()

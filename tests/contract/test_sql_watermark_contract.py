@@ -1,4 +1,4 @@
-"""The watermark source keeps the contract, on a real table: a `send` is a row, an event stands for several."""
+"""The watermark source keeps the contract on a real table: a `send` is a row, an event stands for several."""
 
 from __future__ import annotations
 
