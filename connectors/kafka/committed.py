@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from aiokafka.errors import CorruptRecordException
@@ -26,8 +27,10 @@ _HEAD: Final = struct.Struct(">qii")
 class Committed:
     """What a fetch at `position` brought."""
 
-    def __init__(self, position: Position, answer: Fetched) -> None:
-        self._topic_id = position.topic_id
+    def __init__(self, position: Position, answer: Fetched, end: int | None = None) -> None:
+        """`end`: records from there on are left out."""
+        self._end = end
+        self._before = position
         self._offset, self._epoch = position.offset, position.epoch
         self._raw = answer.records
         self._at = 0
@@ -39,7 +42,7 @@ class Committed:
     @property
     def position(self) -> Position:
         """After the last record given; after the whole answer once `take` gives none."""
-        return Position(self._offset, self._topic_id, self._epoch)
+        return replace(self._before, offset=self._offset, epoch=self._epoch)
 
     def take(self, count: int, size: int) -> list[Any]:
         """The next records, at most `count`, and no more after `size` bytes; none where all were given.
@@ -63,6 +66,9 @@ class Committed:
                 raise CorruptRecordException(f"a batch at offset {batch.base_offset} has a wrong checksum")
             if self._counts(batch):
                 for record in batch:
+                    if self._end is not None and record.offset >= self._end:
+                        self._offset = self._end
+                        return
                     if record.offset >= self._offset:
                         self._offset, self._epoch = record.offset + 1, epoch
                         yield record

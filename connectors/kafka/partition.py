@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -83,6 +84,24 @@ class Partition:
                 position, handed_over = moved, time.monotonic()
                 yield Batch([], position.cursor)
 
+    async def again(self, cluster: Cluster, lane: Lane, cursor: JSON) -> AsyncGenerator[Batch]:
+        """What was read up to `cursor` and is still there, once more, to its end."""
+        end = Position.of(cursor)
+
+        async def begin(layout: Layout) -> Position:
+            self._place(layout, end)
+            begins = await self._offset(cluster, READ_UNCOMMITTED, EARLIEST)
+            return replace(end, offset=max(begins, end.first), epoch=-1)
+
+        position = await self._patiently(cluster, begin)
+        while position.offset < end.offset:
+            committed = Committed(position, await self._fetch(cluster, lane, position, 0), end.offset)
+            while records := self._take(committed):
+                yield Batch(records, committed.position.cursor)
+            if committed.position == position:
+                raise self._unavailable(f"the log does not reach {end.offset}, where reading was")
+            position = committed.position
+
     def _take(self, committed: Committed) -> list[Any]:
         topic, number, make = self._topic, self._number, self._maker.record
         try:
@@ -129,7 +148,7 @@ class Partition:
             offset = await self._offset(cluster, READ_COMMITTED, wanted)
             if offset < 0:  # no record is that late
                 offset = await self._offset(cluster, READ_COMMITTED, LATEST)
-            return Position(offset, topic.id)
+            return Position(offset, topic.id, first=offset)
 
         return await self._patiently(cluster, ask)
 

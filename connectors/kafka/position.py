@@ -12,19 +12,21 @@ from eventflow.event import JSON
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """As JSON `{"offset": next to read, "topic_id": uuid, "epoch": of the last record read}`.
+    """As JSON `{"offset": next to read, "first": ..., "topic_id": uuid, "epoch": of the last record read}`.
 
     An offset means something in one incarnation of a topic only, `topic_id` (None: the brokers have no
-    ids). With `epoch` (-1: unknown) a leader can tell whether its log is the one we read from.
+    ids). With `epoch` (-1: unknown) a leader can tell whether its log is the one we read from. `first` is
+    where reading began: what lies between, and is still there, was taken in.
     """
 
     offset: int
     topic_id: UUID | None = None
     epoch: int = -1
+    first: int = 0
 
     @property
     def cursor(self) -> dict[str, Any]:
-        cursor: dict[str, Any] = {"offset": self.offset}
+        cursor: dict[str, Any] = {"offset": self.offset, "first": self.first}
         if self.topic_id is not None:
             cursor["topic_id"] = str(self.topic_id)
         if self.epoch >= 0:
@@ -35,7 +37,10 @@ class Position:
     def of(cls, cursor: JSON) -> Position:
         """The inverse of `cursor`."""
         topic_id = cursor.get("topic_id")
-        return cls(cursor["offset"], UUID(topic_id) if topic_id else None, cursor.get("epoch", -1))
+        return cls(
+            cursor["offset"], UUID(topic_id) if topic_id else None, cursor.get("epoch", -1),
+            cursor.get("first", 0),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ async def resume_at(cluster: Cluster, source: str, at: At, cursor: JSON, where: 
                 f"latest ({ends}) or an offset from {begins} to {ends}"
             )
         offset = int(where)
-    now = Position(offset, found.id)
+    now = Position(offset, found.id, first=offset)
     return Resumption(now.cursor, _missing(at, None if cursor is None else Position.of(cursor), now))
 
 

@@ -92,13 +92,13 @@ class KafkaSource:
         return listed
 
     async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
-        """Committed records after the cursor, `{"offset": next to read, "topic_id": ..., "epoch": ...}`."""
-        from connectors.kafka.partition import Partition  # noqa: PLC0415 - wants aiokafka
-
+        """Committed records after the cursor, `{"offset": next to read, ...}`."""
         at = _at(partition)
         later = self._first_listing is not None and partition not in self._first_listing
-        reader = Partition(self._name, at, self._config, self._maker, from_beginning=later)
         async with self._use() as session:
+            from connectors.kafka.partition import Partition  # noqa: PLC0415 - wants aiokafka
+
+            reader = Partition(self._name, at, self._config, self._maker, from_beginning=later)
             lane = session.cluster.lane()
             handed_over: UUID | None = None
             try:
@@ -111,6 +111,20 @@ class KafkaSource:
             finally:
                 if handed_over is not None:
                     self._handed_over.pop(handed_over, None)
+                await lane.close()
+
+    async def again(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        """What was read up to the cursor and is still there, once more: for `audit --deep`."""
+        async with self._use() as session:
+            from connectors.kafka.partition import Partition  # noqa: PLC0415 - wants aiokafka
+
+            reader = Partition(self._name, _at(partition), self._config, self._maker, from_beginning=True)
+            lane = session.cluster.lane()
+            try:
+                async with aclosing(reader.again(session.cluster, lane, cursor)) as batches:
+                    async for batch in batches:
+                        yield batch
+            finally:
                 await lane.close()
 
     async def committed(self, batch: Batch, receipts: Sequence[Receipt | None]) -> None:
@@ -137,9 +151,9 @@ class KafkaSource:
 
     async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
         """`where`: earliest, latest, or an offset that the log has."""
-        from connectors.kafka.resume import resume_at  # noqa: PLC0415 - wants aiokafka
-
         async with self._use() as session:
+            from connectors.kafka.resume import resume_at  # noqa: PLC0415 - wants aiokafka
+
             return await resume_at(session.cluster, self._name, _at(partition), cursor, where)
 
     @property

@@ -79,7 +79,7 @@ async def send(broker: Broker, topic: str, values: list[bytes | None], **options
             "acks": options.pop("acks", "all"), "message.max.bytes": 20_000_000,
         })  # fmt: skip
         for value in values:
-            where = {"partition": 0, **options}
+            where: dict[str, Any] = {"partition": 0, **options}
             producer.produce(
                 topic, value, on_delivery=lambda error, _: error and refused.append(error), **where
             )

@@ -91,7 +91,12 @@ async def test_aborted_transactions_are_never_seen_and_leave_no_lag(
             await transaction(producer, topic, first, first + 9, commit=number % 2 == 0)
     await drained(core, kafka, topic)
     assert numbers(core.taken) == [*range(10), *range(20, 30)]
-    assert core.cursor(f"{topic}/0")["offset"] == 44
+    cursor = core.cursor(f"{topic}/0")
+    assert cursor["offset"] == 44
+    once_more = [batch async for batch in source(core, kafka, topic).again(f"{topic}/0", cursor)]
+    assert [record for batch in once_more for record in batch.records] == core.taken
+    cut = [batch async for batch in source(core, kafka, topic).again(f"{topic}/0", {**cursor, "offset": 15})]
+    assert numbers([record for batch in cut for record in batch.records]) == list(range(10))
 
 
 async def test_an_open_transaction_is_waited_for_and_said(kafka: Broker, topic: str, tmp_path: Path) -> None:

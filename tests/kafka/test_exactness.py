@@ -1,0 +1,148 @@
+"""Each record once in effect and in order, through `eventflow serve` on a cluster whose nodes are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest_asyncio
+from confluent_kafka import Producer
+
+from eventflow.store.pool import Pool
+from tests.acceptance.serving import Place, fetch, until
+from tests.kafka.broker import Broker, Cluster
+
+PARTITIONS = 12
+TRANSACTIONS = 100
+EACH = 500
+LEASE = {"EVENTFLOW_LEASE": "3s"}
+
+RULES = """
+sources:
+  orders: {{connector: kafka, bootstrap: "{bootstrap}", topics: [{topic}], initial: earliest}}
+rules:
+  hundredth: {{from: orders, match: {{data.hit: true}}, emit: order.seen}}
+"""
+
+Truth = dict[int, list[int]]
+"""The numbers of committed records by partition, in their order."""
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path, database: str, three: Cluster, topic: str) -> AsyncGenerator[Place]:
+    await three.create_topic(topic, partitions=PARTITIONS)
+    yield Place(tmp_path / "place", database, RULES.format(bootstrap=three.bootstrap, topic=topic))
+
+
+def produce(broker: Broker, topic: str, first: int, last: int, seed: int) -> Truth:
+    """Transactions `first` to `last`, a random half of them aborted; what was committed."""
+    choose = random.Random(seed)
+    committed: Truth = defaultdict(list)
+    producer = Producer({
+        "bootstrap.servers": broker.bootstrap, "transactional.id": topic, "log_level": 0,
+        "transaction.timeout.ms": 30_000, "linger.ms": 5,
+    })  # fmt: skip
+    producer.init_transactions(60)
+    for transaction in range(first, last):
+        producer.begin_transaction()
+        written: Truth = defaultdict(list)
+        for number in range(transaction * EACH, (transaction + 1) * EACH):
+            partition = choose.randrange(PARTITIONS)
+            value = json.dumps({"n": number, "hit": number % 100 == 0, "text": "x" * 450}).encode()
+            producer.produce(topic, value, partition=partition)
+            written[partition].append(number)
+        if choose.random() < 0.5:
+            producer.flush(60)  # written for good, and then taken back
+            producer.abort_transaction(60)
+            continue
+        producer.commit_transaction(60)
+        for partition, numbers in written.items():
+            committed[partition] += numbers
+    return committed
+
+
+async def taken(pool: Pool) -> int:
+    (row,) = await fetch(
+        pool, "SELECT coalesce(sum(taken), 0)::bigint AS n FROM source_partition WHERE source = 'orders'"
+    )
+    return row["n"]
+
+
+async def check(pool: Pool, place: Place, topic: str, truth: Truth) -> None:
+    """Each committed record is one event, in order per partition, and each hundredth fired once."""
+    rows = await fetch(
+        pool, "SELECT partition, id, data FROM event WHERE source = 'orders' ORDER BY ingested, uid"
+    )
+    ids = [row["id"] for row in rows]
+    assert len(set(ids)) == len(ids), "an offset came twice"
+    found: Truth = defaultdict(list)
+    for row in rows:
+        name, _, number = row["partition"].rpartition("/")
+        assert name == topic
+        found[int(number)].append(json.loads(row["data"])["n"])
+    assert found == truth
+    hits = sum(number % 100 == 0 for numbers in truth.values() for number in numbers)
+    (fired,) = await fetch(pool, "SELECT count(*) AS n FROM firing WHERE rule = 'hundredth'")
+    assert fired["n"] == hits
+    code, out, err = await place.command("audit", "--deep", "--json")
+    assert code == 0, out + err
+    (books,) = [row for row in json.loads(out) if row["source"] == "orders"]
+    assert (books["taken"], books["unknown"], books["lag"]) == (len(rows), 0, 0)
+
+
+async def all_taken(pool: Pool, truth: Truth) -> None:
+    count = sum(map(len, truth.values()))
+
+    async def enough() -> bool:
+        return await taken(pool) >= count
+
+    await until(enough, 90, f"not all of {count} records were taken in")
+
+
+async def until_taken(pool: Pool, count: int) -> None:
+    async def enough() -> bool:
+        return await taken(pool) >= count
+
+    await until(enough, 60, f"{count} records were not taken in")
+
+
+async def test_kill_9_of_the_node_and_of_a_broker_lose_and_double_nothing(
+    place: Place, pool: Pool, three: Cluster, topic: str
+) -> None:
+    writing = asyncio.create_task(asyncio.to_thread(produce, three, topic, 0, TRANSACTIONS, seed=1))
+    async with place.serve(settings=LEASE) as served:
+        await until_taken(pool, 1_000)
+        three.kill(1)
+        await until_taken(pool, 5_000)
+        await served.kill()
+    restarting = asyncio.create_task(three.restart(1))
+    async with place.serve(settings=LEASE):
+        truth = await writing
+        await restarting
+        await all_taken(pool, truth)
+        await check(pool, place, topic, truth)
+
+
+async def test_a_node_that_was_stopped_past_its_lease_commits_nothing_any_more(
+    place: Place, pool: Pool, three: Cluster, topic: str
+) -> None:
+    """It holds half of the partitions with records in its hands; the other node takes them over."""
+    writing = asyncio.create_task(asyncio.to_thread(produce, three, topic, 0, TRANSACTIONS // 2, seed=2))
+    async with place.serve(settings=LEASE) as first, place.serve(path=None, settings=LEASE):
+        await until_taken(pool, 1_000)
+        first.signal(signal.SIGSTOP)
+        try:
+            truth = await writing
+            await all_taken(pool, truth)
+        finally:
+            first.signal(signal.SIGCONT)
+        more = await asyncio.to_thread(produce, three, topic, TRANSACTIONS // 2, TRANSACTIONS * 3 // 4, 3)
+        for partition, numbers in more.items():
+            truth[partition] += numbers
+        await all_taken(pool, truth)
+        await check(pool, place, topic, truth)
