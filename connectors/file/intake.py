@@ -94,9 +94,10 @@ class Intake:
             await asyncio.sleep(0)  # others run, even where nothing below has to wait
             self._take_hints()
             self._candidates.fall_due()
+            self._collect_looks()
+            # After the collecting: who rests has nothing to look at, or looks that wake it when they end.
             self._start_looks()
             scanning = await self._advance_scan()
-            self._collect_looks()
             batch = await self._next_batch()
             if batch:
                 yield batch

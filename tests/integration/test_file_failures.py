@@ -134,9 +134,9 @@ async def test_files_of_any_age_are_taken_in_any_order(landing: Landing) -> None
 
 
 NAMES = [
-    b"new\nline", b"tab\t", b"quote\"'", b"back\\slash", b"..hidden", b"...", b"-rf", b" ", b"*", b"[a]", b"{b}",
-    b"%s", b"#1", b"${x}", b"\x01", b"\x7f", b"n" * 255, "\u00e9".encode(), "e\u0301".encode(), "\u202egpj".encode(),
-    "\N{GRINNING FACE}".encode(), b"\xff", b"\xed\xa0\x80", b"\xc3", b"\xe9\n",
+    b"new\nline", b"tab\t", b"quote\"'", b"back\\slash", b"..hidden", b"...", b"-rf", b" ", b"*", b"[a]",
+    b"{b}", b"%s", b"#1", b"${x}", b"\x01", b"\x7f", b"n" * 255, "\u00e9".encode(), "e\u0301".encode(),
+    "\u202egpj".encode(), "\N{GRINNING FACE}".encode(), b"\xff", b"\xed\xa0\x80", b"\xc3", b"\xe9\n",
 ]  # fmt: skip
 
 

@@ -71,7 +71,10 @@ def _apply(row: Row, folder: Path, option: str) -> str:
 
 
 def run(tests: tuple[str, ...], copy: Path, *, all_red: bool) -> tuple[Verdict, str]:
-    """What the tests say of `copy`, and pytest's last lines. `all_red`: red only if each of them failed."""
+    """What the tests say of `copy`, and pytest's last lines.
+
+    `all_red`: red only if each test failed; of one with parameters, that one of its cases did.
+    """
     report = copy / "report.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
@@ -85,8 +88,12 @@ def run(tests: tuple[str, ...], copy: Path, *, all_red: bool) -> tuple[Verdict, 
     said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
     if not report.exists():  # pytest's own watchdog ended it
         return Verdict.hung, said
-    cases = [_verdict(case) for case in ElementTree.parse(report).iter("testcase")]
-    return _together(cases, all_red=all_red), said
+    verdicts: dict[str, list[Verdict]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}".partition("[")[0]
+        verdicts.setdefault(name, []).append(_verdict(case))
+    each = [_together(cases, all_red=False) for cases in verdicts.values()]
+    return _together(each, all_red=all_red), said
 
 
 def _verdict(case: ElementTree.Element) -> Verdict:
@@ -99,9 +106,7 @@ def _verdict(case: ElementTree.Element) -> Verdict:
 
 
 def _together(cases: list[Verdict], *, all_red: bool) -> Verdict:
-    for worst in (Verdict.error, Verdict.skipped):
-        if worst in cases or not cases:
-            return worst
-    if all_red:
-        return Verdict.green if Verdict.green in cases else Verdict.red
-    return Verdict.red if Verdict.red in cases else Verdict.green
+    strongest = [Verdict.green, Verdict.red] if all_red else [Verdict.red, Verdict.green]
+    return next(
+        (each for each in (Verdict.error, Verdict.skipped, *strongest) if each in cases), Verdict.error
+    )

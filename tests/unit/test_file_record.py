@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from connectors.file.fingerprint import Signature
+from connectors.file.fingerprint import FileMark, Signature, Standing, decode, encode, signature_of
 from connectors.file.look import Look, Seen
 from connectors.file.pattern import PathPattern
 from connectors.file.record import Recorder
@@ -87,3 +89,11 @@ def test_any_time_of_modification_can_be_said(mtime: int, modified: str | None) 
     record = recorder.decide(whole("a", mtime=mtime), None).record
     assert isinstance(record, Event)
     assert record.data["modified"] == modified
+
+
+@pytest.mark.parametrize("nanoseconds", [-(10**26), -1, 0, 2**63, 10**26])
+def test_a_time_of_any_year_fits_the_ledger(nanoseconds: int) -> None:
+    """A file system of 64-bit seconds holds such years; few of those that tests run on do."""
+    status: Any = SimpleNamespace(st_size=1, st_mtime_ns=nanoseconds, st_ino=2, st_ctime_ns=3)
+    mark = FileMark(Standing.handed_over, 1, signature_of(status))
+    assert decode(encode(mark)) == mark
