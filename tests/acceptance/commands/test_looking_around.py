@@ -16,7 +16,7 @@ from tests.acceptance.commands.conftest import Command, World
         ("events", "ingested source type subject id class uid partition size"),
         (
             "sources",
-            "source partition state owner position lag unit rate silence rhythm taken duplicates stalled missing",
+            "source partition state owner position lag rate silence rhythm taken duplicates stalled message",
         ),
         ("rules", "rule state does firings last_fired where_errors loop_skips dead_letters revision"),
         ("firings", "at rule state event run_state run_id firing_id revision reason"),

@@ -228,7 +228,7 @@ async def test_setup_prints_what_a_system_needs_and_runs_it(place: Place, pool: 
     code, out, _ = await place.command("check", "rules")
     assert (code, "warning: source" in out) == (0, False)
     folder.touch()
-    assert "Not a directory" in await said(place, "setup", "lines", code=1)
+    assert "lines is a file" in await said(place, "setup", "lines", code=1)
 
 
 async def test_partitions_of_a_node_that_dies_move_within_lease_and_five_seconds(

@@ -101,6 +101,8 @@ class NumberedSource:
         return Resumption(after, {"first": min(there, after, before) + 1, "last": max(after, before)})
 
     async def preparation(self) -> Sequence[str]:
+        if self._folder.is_file():
+            raise SourceUnavailable(f"source '{self._name}': {self._folder} is a file")
         return [] if self._folder.is_dir() else [f"mkdir -p '{self._folder}';"]
 
     async def prepare(self) -> Sequence[str]:
