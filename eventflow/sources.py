@@ -239,10 +239,12 @@ class Sources:
     async def _make_room(self, readings: Sequence[Reading]) -> None:
         """A node has joined: let go of what is above the new share."""
         mine = [(reading, partition) for reading in readings for partition in reading.tasks]
-        for reading, partition in mine[self._share(readings) :]:
-            task = reading.tasks.pop(partition)
+        too_many = mine[self._share(readings) :]
+        tasks = [reading.tasks.pop(partition) for reading, partition in too_many]
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for reading, partition in too_many:
             reading.free_since[partition] = time.monotonic()
 
     def _share(self, readings: Sequence[Reading]) -> int:

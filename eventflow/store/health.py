@@ -30,13 +30,22 @@ LEAST_SILENCE: Final = timedelta(minutes=1)
 LEAST_LEARNT: Final = 10
 TIMES_RHYTHM: Final = 10
 
+READ_AGAIN: Final[LiteralString] = """
+UPDATE source_partition AS p SET unread = NULL
+FROM (
+    SELECT source, partition FROM source_partition
+    WHERE source = ANY($1::text[]) AND unread IS NOT NULL
+      AND state = 'running' AND since < now() - $2::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS mended
+WHERE p.source = mended.source AND p.partition = mended.partition
+"""
+
 # What only says that a source of several partitions cannot be opened (partition '') is told by those.
 CHANGED: Final[LiteralString] = """
 WITH seen AS (
     SELECT p.source, p.partition, p.state, p.trouble, p.message, p.missing, p.cursor, p.troubled,
            p.last_event, p.since, p.unread,
-           p.unread IS NOT NULL AND NOT (p.state = 'running' AND p.since < now() - $2::interval)
-               AS unread_yet,
            CASE WHEN p.gaps > 0 AND p.learnt >= $4 THEN make_interval(secs => p.gaps_square / p.gaps) END
                AS rhythm,
            now() - CASE WHEN p.trouble IS NULL THEN greatest(p.last_event, p.since) ELSE p.last_event END
@@ -52,8 +61,8 @@ WITH seen AS (
 ), found AS (
     SELECT *,
            CASE WHEN state = 'stopped' THEN 'stopped'
-                WHEN unread_yet AND unread < now() - $2::interval OR silent THEN coalesce(trouble, 'stalled')
-                WHEN unread_yet THEN trouble END AS now_in
+                WHEN unread < now() - $2::interval OR silent THEN coalesce(trouble, 'stalled')
+                WHEN unread IS NOT NULL THEN trouble END AS now_in
     FROM judged
 )
 SELECT f.*
@@ -88,6 +97,7 @@ async def tell(
     has locked is looked at next time.
     """
     async with conn.transaction():
+        await conn.execute(READ_AGAIN, list(sources), lease)
         rows = await conn.fetch(CHANGED, list(sources), lease, least_silence, LEAST_LEARNT, TIMES_RHYTHM)
         if not rows:
             return []

@@ -15,6 +15,7 @@ from eventflow.event import JSON, Event, encode_json, new_uid
 from eventflow.ingest import Ingest, Work
 from eventflow.measure import Measure
 from eventflow.revisions import Revisions
+from eventflow.rulefile.load import load
 from eventflow.source import Batch, Progress
 from eventflow.store import health, ownership, pauses
 from eventflow.store.ownership import Claim
@@ -171,9 +172,33 @@ async def test_a_source_to_which_nothing_comes_recovers_by_being_read(line: Line
     await line.release(await line.claim(), "waiting", "broker away")
     await line.past(40)
     assert [event.type for event in await line.tell()] == [STALLED]
-    await line.claim()
+    claim = await line.claim()
     await line.past(31)
     assert [event.type for event in await line.tell()] == [RECOVERED]
+    await line.release(claim, "waiting", None)
+    await line.claim()
+    assert await line.tell() == [], "a change of owner is no trouble"
+
+
+async def test_a_short_failure_is_forgotten_once_it_is_read(line: Line) -> None:
+    await line.release(await line.claim(), "waiting", "broker away")
+    claim = await line.claim()
+    await line.past(31)
+    assert await line.tell() == []
+    await line.release(claim, "waiting", None)
+    await line.past(31)
+    await line.claim()
+    assert await line.tell() == []
+
+
+def test_rules_that_ask_for_news_of_sources_are_foreseen() -> None:
+    def said(type_: str) -> list[str]:
+        text = f"rules: {{r: {{from: eventflow, match: {{type: eventflow.source.{type_}}}, emit: e}}}}"
+        return [one.message for one in load({"r.yaml": text.encode()}, Path("/set"), {}).warnings]
+
+    assert [said(one) for one in ("stalled", "stopped", "recovered")] == [[], [], []]
+    (warning,) = said("stoped")
+    assert "did you mean 'eventflow.source.stopped'?" in warning
 
 
 async def test_a_stop_is_told_with_what_is_missing_and_its_end_too(line: Line) -> None:
