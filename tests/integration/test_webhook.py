@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -343,3 +344,52 @@ async def test_a_webhook_that_is_paused_when_a_node_starts_stays_so(
         assert [(await other.post("open", {"n": n})).status for n in range(2)] == [503, 503]
         assert (await other.post("bodies", {"n": 1})).status == 202
     assert await node.count("event") == 1
+
+
+async def test_while_postgres_is_away_senders_hear_503_soon_and_nothing_is_held_for_later(
+    node: Node, database: str
+) -> None:
+    """W10: what is only in memory is lost with the process: the sender keeps it and repeats."""
+    parts = urlsplit(database)
+    name = parts.path[1:]
+    admin: Any = await connect_once(parts._replace(path="/postgres").geturl())
+    try:
+        assert (await node.post("open", {"n": 0, "hit": True})).status == 202
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        async with asyncio.timeout(8):  # well before a request runs out of patience
+            answers = await asyncio.gather(
+                *(node.post("open", {"n": n}, {"Idempotency-Key": f"k{n}"}) for n in range(50))
+            )
+        assert {(answer.status, int(answer.headers["retry-after"]) > 0) for answer in answers} == {
+            (503, True)
+        }
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    finally:
+        await admin.close()
+    async with asyncio.timeout(30):
+        while (await node.post("open", {"n": 0}, {"Idempotency-Key": "k0"})).status != 202:
+            await asyncio.sleep(0.05)
+    assert await node.count("event") == 2
+
+
+async def test_a_batch_is_one_transaction_and_its_broken_member_a_dead_letter(node: Node) -> None:
+    def event(id_: str, source: str, n: int) -> dict[str, Any]:
+        attributes = {"specversion": "1.0", "id": id_, "source": source, "type": "webhook.received"}
+        return attributes | {"data": {"n": n, "hit": True}}
+
+    body = [event("1", "/a", 1), event("1", "/b", 2), {"specversion": "1.0"}, event("2", "/a", 3)]
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    answers = [await node.post("open", body, headers) for _ in range(2)]
+    assert [answer.status for answer in answers] == [202, 202]
+    ids, again = (json.loads(answer.body)["ids"] for answer in answers)
+    assert ids == ["1", "1", ids[2], "2"]
+    assert (again[:2], again[3]) == (ids[:2], ids[3])
+    rows = await node.fetch("SELECT id, ingested, attributes FROM event ORDER BY uid")
+    senders = [(row["id"], decode_json(row["attributes"])["sender"]) for row in rows]
+    assert senders == [("1", "/a"), ("1", "/b"), ("2", "/a")]
+    assert len({row["ingested"] for row in rows}) == 1
+    assert await node.count("run") == 3
+    letters = await node.fetch("SELECT id, raw FROM dead_letter ORDER BY created")
+    assert [str(row["id"]) for row in letters] == [ids[2], again[2]]
+    assert json.loads(letters[0]["raw"]) == {"specversion": "1.0"}
