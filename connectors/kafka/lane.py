@@ -11,6 +11,7 @@ does not need, and nothing is read ahead of what is asked for.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 12.0
 """How long an answer may take; longer than any wait that is asked for."""
 CLOSE_SECONDS: Final = 0.5
+
+# Whatever goes wrong on a connection reaches us as the error of a request, and is said once, by us.
+logging.getLogger("aiokafka.conn").setLevel(logging.CRITICAL)
 
 
 class BrokerAway(Passing):

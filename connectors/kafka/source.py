@@ -167,6 +167,19 @@ class KafkaSource:
 
         return await mirror(self._name, self._config, self._context, letters)
 
+    async def examine(self) -> Sequence[str]:
+        """What the words ask for and the cluster does not have; passwords that anybody could read."""
+        layout = await self._layout()
+        found: list[str] = []
+        if self._config.sasl is not None and self._config.sasl.mechanism == "PLAIN" and not self._config.tls:
+            found.append(
+                "`sasl: {mechanism: PLAIN}` without `tls` sends the password readable; add `tls: true`"
+            )
+        missing = frozenset(name for name, topic in layout.topics.items() if topic.error)
+        if self._glob is None and missing:
+            found.append(f"{_absent(missing)}; create it, or correct `topics`")
+        return found
+
     # ------------------------------------------------------------------ the session
 
     @asynccontextmanager

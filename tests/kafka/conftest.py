@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, PartitionMetadata
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient
 
 from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig
@@ -78,11 +78,14 @@ async def send(broker: Broker, topic: str, values: list[bytes | None], **options
             "bootstrap.servers": broker.bootstrap, "linger.ms": 0, "log_level": 0,
             "acks": options.pop("acks", "all"), "message.max.bytes": 20_000_000,
         })  # fmt: skip
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                refused.append(error)
+
         for value in values:
             where: dict[str, Any] = {"partition": 0, **options}
-            producer.produce(
-                topic, value, on_delivery=lambda error, _: error and refused.append(error), **where
-            )
+            producer.produce(topic, value, on_delivery=delivered, **where)
             producer.poll(0)
         assert producer.flush(30) == 0, "records were not delivered"
         assert not refused, refused
@@ -90,7 +93,7 @@ async def send(broker: Broker, topic: str, values: list[bytes | None], **options
     await asyncio.to_thread(produce)
 
 
-async def described(broker: Broker, topic: str) -> PartitionMetadata:
+async def described(broker: Broker, topic: str) -> Any:
     """Partition 0: its `leader`, `replicas` and `isrs`."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     found = await asyncio.to_thread(admin.list_topics, topic, 10)

@@ -1,0 +1,147 @@
+"""TLS with an authority of our own, client certificates, SASL/PLAIN and SCRAM, alone and together."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from connectors.kafka import KafkaSource
+from connectors.kafka.config import KafkaConfig
+from eventflow.errors import SourceUnavailable
+from eventflow.testing.reading import Core, Reading
+from tests.kafka.broker import Cluster
+from tests.kafka.conftest import numbered, send
+
+_JAAS: Final = "org.apache.kafka.common.security"
+ALICE: Final = {"username": "alice", "password": "${secret.ALICE}"}
+
+
+def openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+def certificates(folder: Path) -> None:
+    """An authority, and from it one certificate for the broker and one, locked, for us."""
+    openssl(
+        folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+        "-days", "2", "-subj", "/CN=our own authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+    )  # fmt: skip
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    for name, extensions in (("broker", ["-extfile", "san"]), ("us", [])):
+        openssl(
+            folder, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
+            "-subj", f"/CN={name}",
+        )  # fmt: skip
+        openssl(
+            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", "2", "-out", f"{name}.crt", *extensions,
+        )  # fmt: skip
+    openssl(folder, "pkcs8", "-topk8", "-nocrypt", "-in", "broker.key", "-out", "broker.pk8")
+    openssl(folder, "rsa", "-in", "us.key", "-aes256", "-passout", "pass:opens", "-out", "locked.key")
+    (folder / "broker.pem").write_text(
+        (folder / "broker.pk8").read_text() + (folder / "broker.crt").read_text()
+    )
+
+
+@pytest_asyncio.fixture(scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[Cluster, Path]]:
+    """A broker with a listener of each kind, and the certificates; topic `orders` holds 0 to 9."""
+    folder = tmp_path_factory.mktemp("certificates")
+    await asyncio.to_thread(certificates, folder)
+    settings: dict[str, str] = {}
+    for listener in ("tls", "both"):
+        settings |= {
+            f"listener.name.{listener}.ssl.keystore.type": "PEM",
+            f"listener.name.{listener}.ssl.keystore.location": str(folder / "broker.pem"),
+        }
+    settings |= {
+        "listener.name.tls.ssl.client.auth": "required",
+        "listener.name.tls.ssl.truststore.type": "PEM",
+        "listener.name.tls.ssl.truststore.location": str(folder / "ca.pem"),
+    }
+    for listener in ("sasl", "both"):
+        at = f"listener.name.{listener}"
+        settings |= {
+            f"{at}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            f"{at}.plain.sasl.jaas.config": f'{_JAAS}.plain.PlainLoginModule required user_alice="wonder";',
+            f"{at}.scram-sha-256.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
+            f"{at}.scram-sha-512.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
+        }
+    listeners = {"TLS": "SSL", "SASL": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
+    async with Cluster(tmp_path_factory.mktemp("guarded"), listeners=listeners, settings=settings) as cluster:
+        await asyncio.to_thread(add_alice, cluster.bootstrap)
+        await cluster.create_topic("orders")
+        await send(cluster, "orders", numbered(0, 9))
+        yield cluster, folder
+
+
+def add_alice(bootstrap: str) -> None:
+    """SCRAM passwords are kept by the cluster."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+        wanted = UserScramCredentialUpsertion("alice", ScramCredentialInfo(mechanism, 4096), b"wonder")
+        for done in admin.alter_user_scram_credentials([wanted]).values():
+            done.result(20)
+
+
+def orders(core: Core, guarded: tuple[Cluster, Path], listener: str, **words: Any) -> KafkaSource:
+    given = {
+        "bootstrap": guarded[0].address(listener), "topics": ["orders"], "initial": "earliest", **words,
+    }  # fmt: skip
+    return KafkaSource("orders", KafkaConfig.model_validate(given), core.context())
+
+
+async def taken(source: KafkaSource, core: Core) -> int:
+    async with Reading(source, core, deadline=20) as reading:
+        return len(await reading.take(10))
+
+
+async def test_a_client_certificate_opens_what_asks_for_one(
+    guarded: tuple[Cluster, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are relative to the rule file; the key's password is a secret."""
+    monkeypatch.setenv("OPENS", "opens")
+    tls = {"ca": "ca.pem", "cert": "us.crt", "key": "locked.key", "password": "${secret.OPENS}"}
+    core = Core(guarded[1])
+    assert await taken(orders(core, guarded, "TLS", tls=tls), core) == 10
+
+
+async def test_an_authority_that_is_not_known_is_refused(guarded: tuple[Cluster, Path]) -> None:
+    core = Core(guarded[1])
+    with pytest.raises(SourceUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        await orders(core, guarded, "TLS", tls=True).partitions()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("listener", ["SASL", "BOTH"])
+async def test_a_password_opens_what_asks_for_one(
+    guarded: tuple[Cluster, Path], monkeypatch: pytest.MonkeyPatch, mechanism: str, listener: str
+) -> None:
+    monkeypatch.setenv("ALICE", "wonder")
+    core = Core(guarded[1])
+    tls = {"tls": {"ca": "ca.pem"}} if listener == "BOTH" else {}
+    source = orders(core, guarded, listener, sasl={"mechanism": mechanism, **ALICE}, **tls)
+    assert await taken(source, core) == 10
+
+
+async def test_a_wrong_password_is_said_without_repeating_it(
+    guarded: tuple[Cluster, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALICE", "wander")
+    for mechanism in ("PLAIN", "SCRAM-SHA-512"):
+        source = orders(Core(guarded[1]), guarded, "SASL", sasl={"mechanism": mechanism, **ALICE})
+        with pytest.raises(SourceUnavailable, match=r"refuses us: .*Authentication failed") as refused:
+            await source.partitions()
+        assert "wander" not in str(refused.value)
