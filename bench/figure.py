@@ -45,6 +45,9 @@ GOALS: Final = {
     "match_10k": Goal(0.2, 0.35),
     "match_10k_over_10": Goal(0.4, 0.55),
     "unanalysed_burst": Goal(0.8, 0.95),
+    "files_noticed": Goal(0.6, 0.9),
+    "kafka_commit": Goal(0.4, 0.6),
+    "cdc_commit": Goal(0.3, 0.5),
     "idle_cpu": Goal(0.015, 0.007, at_most=True),
     "serve_rss": Goal(150, 110, at_most=True),
 }

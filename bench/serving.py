@@ -38,7 +38,7 @@ async def process(argv: list[str], port: int, env: Mapping[str, str]) -> AsyncIt
         )
         try:
             async with asyncio.timeout(60):
-                while not await _healthy(port):
+                while not await healthy(port):
                     if child.returncode is not None:
                         errors.seek(0)
                         raise RuntimeError(f"{argv} ended with {child.returncode}: {errors.read().decode()}")
@@ -50,7 +50,8 @@ async def process(argv: list[str], port: int, env: Mapping[str, str]) -> AsyncIt
                 await child.wait()
 
 
-async def _healthy(port: int) -> bool:
+async def healthy(port: int) -> bool:
+    """Whether `GET /healthz` is answered with 200."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
