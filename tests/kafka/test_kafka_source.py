@@ -89,10 +89,12 @@ async def test_aborted_transactions_are_never_seen_and_leave_no_lag(
         for number in range(4):
             first = number * 10
             await transaction(producer, topic, first, first + 9, commit=number % 2 == 0)
-    await drained(core, kafka, topic)
+        await drained(core, kafka, topic)
+        await transaction(producer, topic, 40, 49, commit=False)
+    await drained(core, kafka, topic)  # and where there is nothing but an aborted one
     assert numbers(core.taken) == [*range(10), *range(20, 30)]
     cursor = core.cursor(f"{topic}/0")
-    assert cursor["offset"] == 44
+    assert cursor["offset"] == 55
     once_more = [batch async for batch in source(core, kafka, topic).again(f"{topic}/0", cursor)]
     assert [record for batch in once_more for record in batch.records] == core.taken
     cut = [batch async for batch in source(core, kafka, topic).again(f"{topic}/0", {**cursor, "offset": 15})]
