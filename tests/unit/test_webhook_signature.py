@@ -189,6 +189,26 @@ def test_a_signed_request_counts_within_the_tolerance_only(scheme: str, seconds:
     assert not wide.authentic(headers, BODY + b" ")
 
 
+@pytest.mark.parametrize("scheme", ["standard", "stripe"])
+@pytest.mark.parametrize(
+    "stamp",
+    ["", "x", " 1772366400", "+1772366400", "1772366400.0", "1_772_366_400", "1e9", "-1", "9" * 40, "١٢"],
+)
+def test_a_timestamp_that_is_signed_and_none_is_not_authentic(scheme: str, stamp: str) -> None:
+    """Who holds the key may still send nonsense: it is refused, and no error."""
+    signed = stamp.encode()
+    if scheme == "stripe":
+        headers = {b"stripe-signature": b"t=%s,v1=%s" % (signed, hexdigest(b"old", signed + b"." + BODY))}
+    else:
+        digest = base64.b64encode(hmac.digest(b"old", b"msg_1.%s.%s" % (signed, BODY), "sha256"))
+        headers = {
+            b"webhook-id": b"msg_1",
+            b"webhook-timestamp": signed,
+            b"webhook-signature": b"v1," + digest,
+        }
+    assert ALL[scheme][0].authentic(headers, BODY) is False
+
+
 def test_a_body_whose_beginning_became_the_timestamp_is_not_authentic() -> None:
     """`id.timestamp.body` reads in two ways where an id may hold a dot and digits."""
     later = int(NOW.timestamp()) + 1
