@@ -89,8 +89,8 @@ WITH counted AS (
             FROM (
                 SELECT g.gap, exp(-least(50, g.gap / 86400)) AS fading,
                        coalesce(p.last_event >= p.since, false) AND p.trouble IS NULL AS counts
-                FROM (SELECT greatest(0, coalesce(extract(epoch FROM excluded.last_event - p.last_event),
-                                                  0))::float8) AS g(gap)
+                FROM (SELECT greatest(0, coalesce(date_part('epoch', excluded.last_event - p.last_event), 0)))
+                    AS g(gap)
             ) AS t
         )
 ), fired AS (

@@ -1,0 +1,102 @@
+"""A partition that a person lets go on elsewhere: one transaction, and no batch of before fits any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from eventflow.errors import OwnershipLost, SourceStopped, UsageError
+from eventflow.event import Event, new_uid
+from eventflow.ingest import Ingest, Work
+from eventflow.revisions import Revisions
+from eventflow.source import Batch, Resumption
+from eventflow.store import ownership, pauses
+from eventflow.store.ownership import Claim, Wanted
+from eventflow.store.pool import Connection, Pool
+from eventflow.store.signals import Signals
+from eventflow.store.views import sources as views
+
+LEASE = timedelta(seconds=30)
+NODE = new_uid()
+
+
+async def stopped(conn: Connection, *partitions: str, origin: str | None = "old") -> list[Claim]:
+    """Partitions of `log` that stopped at a gap."""
+    claims, _ = await ownership.claim_all(
+        conn, [Wanted("log", partition, origin) for partition in partitions], NODE, LEASE
+    )
+    for claim in claims:
+        await ownership.release(conn, claim, "stopped", "5 to 9 are gone", {"from": 5, "to": 9})
+    return claims
+
+
+async def test_it_goes_on_at_the_new_position_and_the_gap_is_written_down(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await stopped(conn, "0", "1")
+        held = await pauses.held(conn, "log")
+        assert [(one.partition, one.state, one.missing) for one in held] == [
+            ("0", "stopped", True), ("1", "stopped", True),
+        ]  # fmt: skip
+        moves = [(one, Resumption({"at": 10}, {"from": 5, "to": 9})) for one in held]
+        await pauses.resume_at(conn, "log", moves, "me@here")
+        found = await views.gaps(conn, source="log")
+        assert [(row["partition"], row["before"], row["after"]) for row in found] == [
+            ("1", None, '{"at":10}'), ("0", None, '{"at":10}'),
+        ]  # fmt: skip
+        assert {row["reason"] for row in found} == {"5 to 9 are gone"}
+        assert {row["who"] for row in found} == {"me@here"}
+        claim = await ownership.claim(conn, "log", "0", new_uid(), LEASE, "new")
+        assert claim is not None
+        assert claim.cursor == {"at": 10}
+        with pytest.raises(SourceStopped):
+            await ownership.claim(conn, "log", "0", claim.node, LEASE, "a third")
+
+
+async def test_all_go_on_or_none(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await stopped(conn, "0", "1")
+        first, second = await pauses.held(conn, "log")
+        stale = replace(second, version=second.version + 1)
+        to = Resumption(10, None)
+        with pytest.raises(UsageError, match="gone on meanwhile"):
+            await pauses.resume_at(conn, "log", [(first, to), (stale, to)], "me@here")
+        assert await pauses.held(conn, "log") == [first, second]
+        assert await views.gaps(conn) == []
+        assert await pauses.resume(conn, "log", "0") == 1
+        with pytest.raises(UsageError):
+            await pauses.resume_at(conn, "log", [(first, to)], "me@here")
+
+
+async def test_a_batch_that_was_read_before_does_not_fit_any_more(pool: Pool, tmp_path: Path) -> None:
+    ingest = Ingest(pool, LEASE, Revisions(pool, {}, tmp_path), Signals("n"))
+    async with pool.acquire() as conn:
+        (claim,) = await stopped(conn, "0")
+        (held,) = await pauses.held(conn, "log")
+        await pauses.resume_at(conn, "log", [(held, Resumption(10, None))], "me@here")
+        again = await ownership.claim(conn, "log", "0", NODE, LEASE, None)
+    assert again is not None
+    for zombie in (claim, replace(again, version=again.version - 1), replace(again, epoch=again.epoch - 1)):
+        with pytest.raises(OwnershipLost):
+            await ingest._commit(Work("log", "0", Batch([Event("log", "5", "t", 5, b"5")], cursor=5), zombie))
+    async with pool.acquire() as conn:
+        (row,) = await views.sources(conn)
+    assert (row["position"], row["taken"]) == ("10", 0)
+
+
+async def test_many_are_claimed_at_once_without_those_that_others_hold(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await stopped(conn, "0")
+        assert await ownership.claim(conn, "log", "1", new_uid(), LEASE, None)
+        foreign = await ownership.claim(conn, "log", "2", NODE, LEASE, "old")
+        assert foreign is not None
+        await ownership.release(conn, foreign)
+        claims, strangers = await ownership.claim_all(
+            conn, [Wanted("log", f"{n}", "new") for n in range(5)], NODE, LEASE
+        )
+    assert sorted(claim.partition for claim in claims) == ["3", "4"]
+    ((claim, error),) = strangers
+    assert claim.partition == "2"
+    assert "its position belongs to 'old', but 'new' is there now" in str(error)
