@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from eventflow.expression import Template
 from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.folder import read_folder
 from eventflow.rulefile.load import load
-from tests.integration.conftest import task
+from eventflow.worker.versions import load_function
+from eventflow.workflow.definition import OfKind, Task
+from tests.integration.conftest import VARIABLES, task
 
 if TYPE_CHECKING:
+    from eventflow.task import Kind
     from tests.integration.conftest import Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
@@ -47,6 +52,32 @@ async def test_the_workflow_of_the_page_does_what_the_page_says(stage: Stage, tm
         assert "the triggering event describes no such file" in failed["error"]
         await stage.row(run, "pack")
         assert orders.with_name(f"{orders.name}.gz").exists()
+
+
+async def test_the_kind_of_the_page_sends_its_points_over_one_connection(
+    stage: Stage, tmp_path: Path
+) -> None:
+    write_samples(tmp_path / "page")
+    kind = load_function(tmp_path / "page", "graphite_kind:Graphite")
+    received: list[list[bytes]] = []
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append([])
+        while line := await reader.readline():
+            received[-1].append(line)
+        writer.close()
+
+    async with await asyncio.start_server(receive, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        words = {"host": "127.0.0.1", "port": port, "metric": "orders.rows", "value": "${params.n}"}
+        compiled = {name: Template.compile(value, VARIABLES) for name, value in words.items()}
+        stage.workflow(
+            Task("task", OfKind("graphite", cast("type[Kind]", kind)), compiled), params={"n": "int"}
+        )
+        async with stage.worker():
+            points = [await stage.result(await stage.start(params={"n": n})) for n in (3, 4)]
+    assert [point.split()[:2] for point in points] == [["orders.rows", "3.0"], ["orders.rows", "4.0"]]
+    assert received == [[f"{point}\n".encode() for point in points]]
 
 
 async def test_a_task_that_hands_over_its_key_books_once_however_often_it_runs(
