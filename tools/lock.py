@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 LOCK: Final = "requirements.lock"
 IMAGE: Final = "requirements-image.lock"
-IMAGE_EXTRAS: Final = ("kafka", "regex")
+IMAGE_EXTRAS: Final = ("kafka", "postgres", "regex")
 IMAGE_GROUPS: Final = ("build",)  # the build backend: nothing is installed without a hash
 
 _PACKAGE: Final = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^\s;\\]+)")
