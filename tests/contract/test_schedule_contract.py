@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from eventflow.event import Event
 from eventflow.source import Batch, Source, SourceContext
 from eventflow.testing.reading import Reading
 from eventflow.testing.source_contract import OrderedSourceContract
+from tests.contract.test_docs_connectors import run, write_files
 
 HOUR = timedelta(hours=1)
 
@@ -56,3 +58,8 @@ class TestScheduleContract(OrderedSourceContract):
 
 class TestCronContract(TestScheduleContract):
     words: ClassVar[dict[str, Any]] = {"cron": "0 * * * *", "timezone": "Europe/Berlin", "jitter": "10s"}
+
+
+def test_the_rule_file_of_the_page_loads(tmp_path: Path) -> None:
+    assert write_files("schedule.md", tmp_path) == ["rules/close.yaml"]
+    run(tmp_path, "-m", "eventflow", "check", "rules")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg
@@ -14,6 +15,7 @@ from connectors.sql_watermark.config import SqlWatermarkConfig
 from eventflow.event import Event
 from eventflow.source import Source, SourceContext
 from eventflow.testing.source_contract import OrderedSourceContract
+from tests.contract.test_docs_connectors import run, write_files
 
 TABLE = "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text)"
 
@@ -53,3 +55,8 @@ class TestSqlWatermarkContract(OrderedSourceContract):
 
 class TestLaggingContract(TestSqlWatermarkContract):
     words: ClassVar[dict[str, Any]] = {"initial": "earliest", "every": "50ms", "lag": "100ms"}
+
+
+def test_the_rule_file_of_the_page_loads(tmp_path: Path) -> None:
+    assert write_files("sql_watermark.md", tmp_path) == ["rules/orders.yaml"]
+    run(tmp_path, "-m", "eventflow", "check", "rules")
