@@ -14,10 +14,13 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from ssl import SSLError
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
+    BrokerResponseError,
     InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
@@ -94,7 +97,7 @@ class Publisher:
         except BaseException as error:
             await producer.stop()
             if isinstance(error, KafkaConnectionError | TimeoutError | OSError):
-                raise NotPublished("no broker answers") from error
+                raise NotPublished(await _why_not(access)) from error
             if isinstance(error, KafkaError):
                 raise NotPublished(f"the brokers do not let us in: {_said(error)}") from error
             raise
@@ -143,6 +146,24 @@ class Publisher:
         stopping.cancel()
 
 
+async def _why_not(access: Access) -> str:
+    """Why none of the addresses would do, which a producer logs and does not say. No address is named."""
+    for host, port, _ in collect_hosts(access.bootstrap):
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await create_conn(
+                    host, port, request_timeout_ms=_REQUEST_MILLISECONDS, **access.options
+                )
+        except SSLError as error:
+            return f"the brokers' TLS is not ours: {getattr(error, 'verify_message', None) or error.reason}"
+        except BrokerResponseError as error:
+            return f"the brokers do not let us in: {_said(error)}"
+        except (OSError, EOFError, KafkaError):  # TimeoutError is an OSError
+            continue
+        connection.close()
+    return "no broker answers"
+
+
 def _said(error: KafkaError) -> str:
-    """Its name without our words for it, and what it says; addresses may be secrets and are not in these."""
+    """Its name, which is Kafka's: what it says beside may name what nobody shall read."""
     return type(error).__name__.removesuffix("Error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -19,7 +20,9 @@ from confluent_kafka.admin import (
 
 from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig
-from eventflow.errors import SourceUnavailable
+from connectors.kafka.task import KafkaTask, PublishConfig
+from eventflow.errors import SourceUnavailable, TaskError
+from eventflow.task import Context
 from eventflow.testing.reading import Core, Reading
 from tests.kafka.broker import Cluster
 from tests.kafka.conftest import numbered, send
@@ -145,3 +148,35 @@ async def test_a_wrong_password_is_said_without_repeating_it(
         with pytest.raises(SourceUnavailable, match=r"refuses us: .*Authentication failed") as refused:
             await source.partitions()
         assert "wander" not in str(refused.value)
+
+
+async def published(guarded: tuple[Cluster, Path], listener: str, **words: Any) -> Any:
+    """What a task gets for one record; its secrets have been filled in by then."""
+    given = {"bootstrap": guarded[0].address(listener), "topic": "told", "value": 1, **words}
+    kind = KafkaTask()
+    try:
+        context = Context("run", "flow", "tell", 1, {}, None, logging.getLogger("test"))
+        return await kind.run(PublishConfig.model_validate(given), context)
+    finally:
+        await kind.close()
+
+
+async def test_a_task_publishes_through_tls_with_a_certificate_and_with_a_password(
+    guarded: tuple[Cluster, Path],
+) -> None:
+    await guarded[0].create_topic("told")
+    files = {"ca": "ca.pem", "cert": "us.crt", "key": "locked.key"}
+    tls = {name: str(guarded[1] / file) for name, file in files.items()}
+    alice = {"mechanism": "SCRAM-SHA-512", "username": "alice", "password": "wonder"}
+    assert (await published(guarded, "TLS", tls={**tls, "password": "opens"}))["offset"] == 0
+    assert (await published(guarded, "BOTH", tls={"ca": tls["ca"]}, sasl=alice))["offset"] == 1
+
+
+async def test_a_task_that_is_not_let_in_says_why_and_neither_password_nor_address(
+    guarded: tuple[Cluster, Path],
+) -> None:
+    alice = {"mechanism": "PLAIN", "username": "alice", "password": "wander"}
+    with pytest.raises(TaskError, match=r"^kafka: the brokers do not let us in: SaslAuthenticationFailed$"):
+        await published(guarded, "SASL", sasl=alice)
+    with pytest.raises(TaskError, match=r"^kafka: the brokers' TLS is not ours: unable to get local issuer"):
+        await published(guarded, "TLS", tls=True)
