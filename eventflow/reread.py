@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from eventflow.errors import Undecodable
-from eventflow.event import JSON, Broken, Event, Record, decode_json
+from eventflow.event import JSON, Broken, Event, Record, decode_json, encode_json
 from eventflow.matching.effects import Taken
 from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import RuleSet
@@ -49,6 +49,11 @@ class Rereader:
             raise Undecodable(record.reason)
         return decode_json(raw)
 
+    def as_json(self, source: str, raw: bytes, attributes: Attributes) -> bytes:
+        """The decoded payload as JSON again; the bytes themselves where nobody can read them any more."""
+        record = self.record(source, raw, attributes.meta)
+        return encode_json(record.data) if isinstance(record, Event) else raw
+
     async def taken(self, conn: Connection, uid: UUID) -> Taken:
         """A stored event as the batch saw it. Raises `UsageError` where its row is gone."""
         row = await views.event(conn, uid)
@@ -56,6 +61,23 @@ class Rereader:
         event = event_of(row["source"], row["id"], row["type"], row["subject"], attributes, row["data"],
                          self.data(row["source"], row["data"], attributes))  # fmt: skip
         return Taken(event, row["uid"], row["ingested"])
+
+
+class CurrentData:
+    """The data of stored events as JSON, as the sources of the current rule set read it: for tasks."""
+
+    def __init__(self, revisions: Revisions, pool: Pool) -> None:
+        self._revisions = revisions
+        self._pool = pool
+        self._read_with: RuleSet | None = None
+        self._rereader = Rereader(revisions.current, pool)
+
+    def __call__(self, source: str, raw: bytes, attributes: Attributes) -> bytes:
+        """The bytes themselves where the source says nothing, or cannot read them any more."""
+        if self._read_with is not self._revisions.current:
+            self._read_with = self._revisions.current
+            self._rereader = Rereader(self._read_with, self._pool)
+        return self._rereader.as_json(source, raw, attributes)
 
 
 def event_of(

@@ -29,6 +29,7 @@ from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
 from eventflow.measure import Measure
 from eventflow.mirror import Mirror
+from eventflow.reread import CurrentData
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
 from eventflow.rulefile.folder import read_folder, set_folder
@@ -116,6 +117,7 @@ class Service:
             wake=self._signals.event(Signal.tasks),
             wanted=self._wanted,
             announce=self._announce,
+            data_of=CurrentData(self._revisions, pool),
         )
         self._rescuer = Rescuer(
             pool,

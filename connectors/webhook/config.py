@@ -100,7 +100,7 @@ _Tagged = Annotated[
 class Rate(_Words):
     """At most `limit` authentic requests `per` time, on each node; that many may come at once."""
 
-    limit: Annotated[int, Field(gt=0, le=1_000_000, strict=True)]
+    limit: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
     per: Duration
 
 

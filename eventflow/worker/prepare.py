@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from eventflow.event import JSON, encode_json
 from eventflow.expression import Template, activate
 from eventflow.secret import secret
 from eventflow.store import task_runs
-from eventflow.store.effects import decode_attributes
+from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection
 from eventflow.store.task_runs import Claimed
 from eventflow.task import TriggeringEvent
@@ -21,6 +21,15 @@ from eventflow.worker.call import Call
 from eventflow.worker.plan import TaskPlan
 
 _decode: Final = msgspec.json.Decoder().decode
+
+DataOf = Callable[[str, bytes, Attributes], bytes]
+"""The data of an event as JSON, from its source's name, its bytes as they arrived, and its attributes."""
+
+
+def as_it_came(source: str, raw: bytes, attributes: Attributes) -> bytes:
+    """For events whose bytes are their data in JSON."""
+    return raw
+
 
 Origin = tuple[TriggeringEvent, bytes]
 """A triggering event without its data, and its data as it came (JSON)."""
@@ -32,18 +41,19 @@ CROSS JOIN LATERAL (SELECT * FROM event WHERE event.uid = u.uid LIMIT 1) AS e
 """
 
 
-async def _events(conn: Connection, uids: Sequence[UUID]) -> dict[UUID, Origin]:
-    return {row["uid"]: (_triggering(row), row["data"]) for row in await conn.fetch(EVENTS, list(set(uids)))}
+async def _events(conn: Connection, uids: Sequence[UUID], data_of: DataOf) -> dict[UUID, Origin]:
+    rows = await conn.fetch(EVENTS, list(set(uids)))
+    return {row["uid"]: _origin(row, decode_attributes(row["attributes"]), data_of) for row in rows}
 
 
-def _triggering(row: Any) -> TriggeringEvent:
-    more = decode_attributes(row["attributes"])
-    return TriggeringEvent(
+def _origin(row: Any, more: Attributes, data_of: DataOf) -> Origin:
+    event = TriggeringEvent(
         source=row["source"], id=row["id"], type=row["type"], data=None, subject=row["subject"],
         time=more.time, ingested=row["ingested"], sender=more.sender,
         datacontenttype=more.datacontenttype, dataschema=more.dataschema,
         extensions=more.extensions, meta=more.meta,
     )  # fmt: skip
+    return event, data_of(row["source"], row["data"], more)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -53,12 +63,14 @@ class Surroundings(msgspec.Struct, frozen=True):
     results: Mapping[UUID, Mapping[str, bytes]] = {}
 
     @classmethod
-    async def read(cls, conn: Connection, claimed: Sequence[tuple[Claimed, TaskPlan]]) -> Surroundings:
+    async def read(
+        cls, conn: Connection, claimed: Sequence[tuple[Claimed, TaskPlan]], data_of: DataOf
+    ) -> Surroundings:
         """Two statements at most for all of them; none where nobody asks."""
         uids = [c.event_uid for c, plan in claimed if plan.wants_event and c.event_uid is not None]
         runs = [c.run_id for c, plan in claimed if plan.wants_results]
         return cls(
-            await _events(conn, uids) if uids else {},
+            await _events(conn, uids, data_of) if uids else {},
             await task_runs.results(conn, runs) if runs else {},
         )
 

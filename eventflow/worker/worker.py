@@ -34,7 +34,7 @@ from eventflow.worker.capture import captured_output
 from eventflow.worker.finisher import Finisher
 from eventflow.worker.loops import TaskLoops
 from eventflow.worker.plan import CodeFolder, PlanBook, TaskPlan, Unusable, WorkflowOf
-from eventflow.worker.prepare import Surroundings, prepare
+from eventflow.worker.prepare import DataOf, Surroundings, as_it_came, prepare
 from eventflow.worker.slot import Crashed
 from eventflow.worker.slots import Slots
 from eventflow.worker.wire import Done
@@ -71,6 +71,7 @@ class Worker:
         wake: asyncio.Event,
         wanted: Wanted,
         announce: Callable[[], None],
+        data_of: DataOf = as_it_came,
         batch: int = 100,
         concurrency: int = 100,
         processes: int | None = None,
@@ -79,6 +80,7 @@ class Worker:
         self._node = node
         self._lease = lease
         self._wake = wake
+        self._data_of = data_of
         self._batch = batch
         self._concurrency = concurrency
         self._processes = processes or max(4, os.cpu_count() or 1)
@@ -174,7 +176,7 @@ class Worker:
         """Execute what was just claimed; hand it back where Postgres goes away meanwhile."""
         try:
             planned, hopeless = await self._planned(claimed)
-            around = await Surroundings.read(conn, planned)
+            around = await Surroundings.read(conn, planned, self._data_of)
         except BaseException:
             self._decline(claimed)
             raise

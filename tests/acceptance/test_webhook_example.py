@@ -179,3 +179,42 @@ async def test_an_old_request_is_refused_and_a_rotated_secret_counts(place: Plac
             headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())),
                        "webhook-signature": signature}  # fmt: skip
             assert (await Request("shop", b"{}", headers).send(served)).status == status, seconds
+
+
+SEEN = """
+sources: {hook: {connector: webhook, verify: none, id: 'headers["x-n"]'}}
+workflows: {see: {tasks: {see: {python: "steps:see"}}}}
+rules: {each: {from: hook, run: see}}
+"""
+
+
+async def test_a_task_finds_the_data_that_its_rule_matched_whatever_form_it_came_in(
+    tmp_path: Path, database: str, pool: Pool
+) -> None:
+    place = Place(tmp_path / "place", database, SEEN)
+    (place.folder / "rules" / "steps.py").write_text(
+        "def see(ctx):\n    return [ctx.event.id, ctx.event.data]\n"
+    )
+    event = {"specversion": "1.0", "id": "7", "source": "/s", "type": "t", "data": {"a": 1}}
+    sent = {
+        "form": ("application/x-www-form-urlencoded", b"a=1&b=2", {"a": "1", "b": "2"}),
+        "text": ("text/plain", b"hello", "hello"),
+        "cloudevent": ("application/cloudevents+json", json.dumps(event).encode(), {"a": 1}),
+        "bytes": ("application/octet-stream", b"\xff\x00", "/wA="),
+        "json": (
+            "application/json",
+            b'{"big": 123456789012345678901234567890}',
+            {"big": 123456789012345678901234567890},
+        ),
+    }
+
+    async def all_seen() -> bool:
+        return len(await fetch(pool, "SELECT id FROM run WHERE ended IS NOT NULL")) == len(sent)
+
+    async with place.serve() as served:
+        for name, (kind, body, _) in sent.items():
+            answer = await post(served.port, "/hooks/hook", body, {"Content-Type": kind, "X-N": name})
+            assert answer.status == 202
+        await until(all_seen, what="a run for each")
+    results = await fetch(pool, "SELECT result FROM task_run WHERE result IS NOT NULL")
+    assert dict(json.loads(row["result"]) for row in results) == {n: data for n, (_, _, data) in sent.items()}
