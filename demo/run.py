@@ -1,6 +1,6 @@
 """`make demo`: real files land in a watched folder, and each starts its pipeline exactly once.
 
-Starts `eventflow serve rules/` on an embedded Postgres below `.demo/`, drops three CSV files of the
+Starts `eventflow serve rules/files.yaml` on an embedded Postgres below `.demo/`, drops three CSV files of the
 vega_datasets package into `.demo/landing/` (one cut off in mid-row, one copied in slowly, one dropped twice),
 waits for the runs, and checks that every expected one happened exactly once.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+RULES = ROOT / "rules" / "files.yaml"
 HOME = ROOT / ".demo"
 LANDING = HOME / "landing"
 EVENTFLOW = [sys.executable, "-m", "eventflow"]
@@ -46,9 +47,9 @@ def ask(*command: str) -> Any:
 
 @contextmanager
 def serving() -> Iterator[None]:
-    """`eventflow serve rules/` until the block ends; its log goes to .demo/serve.log."""
+    """`eventflow serve rules/files.yaml` until the block ends; its log goes to .demo/serve.log."""
     with (HOME / "serve.log").open("ab") as log:
-        serve = subprocess.Popen([*EVENTFLOW, "serve", str(ROOT / "rules")], env=ENV, stdout=log, stderr=log)
+        serve = subprocess.Popen([*EVENTFLOW, "serve", str(RULES)], env=ENV, stdout=log, stderr=log)
         try:
             wait_for("the landing folder to be watched", lambda: watched(serve))
             yield
@@ -178,7 +179,7 @@ def main() -> int:
     say(f"\nlook around:\n  export EVENTFLOW_DATA={shlex.quote(str(HOME))}")
     for command in ("runs", "events", "sources", "dlq", "audit", "explain stocks.csv#1"):
         say(f"  .venv/bin/eventflow {command}")
-    say("  .venv/bin/eventflow serve rules/     # then drop files of your own into .demo/landing")
+    say("  .venv/bin/eventflow serve rules/files.yaml   # then drop files of your own into .demo/landing")
     say("\nok: every expected run happened exactly once" if correct else "\nNOT as expected; see above")
     return 0 if correct and len(letters) == 1 else 1
 
