@@ -3,7 +3,7 @@
 Another process renames, at its own pace whatever eventflow does; a real `eventflow serve` notices, reads and
 hashes each file and takes it in. One file in ten starts a run. The figure is files committed for each second
 from the first rename to the last commit, beside the pace: 1 would be no time at all between the last rename
-and its commit.
+and its commit. `file_event_to_commit` is how long one file takes from rename to commit, at a low rate.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eventflow.store.pool import Connection, connect_once
 FILES: Final = 10_000
 PACE: Final = 3_000
 ROUNDS: Final = 3
+LATENCIES: Final = 300
 
 RULES: Final = """
 sources:
@@ -71,11 +72,16 @@ async def figures(url: str) -> list[Figure]:
             landing.mkdir()
             files = {"files.yaml": RULES.format(landing=landing), "load.py": LOAD}
             async with serve(url, files):
+                # First, while there are few rows to count.
+                typical = await _typical_milliseconds(conn, Path(folder))
                 rates = [await _round(conn, Path(folder), number) for number in range(ROUNDS)]
     finally:
         await conn.close()
     rate = sorted(rates)[len(rates) // 2]
-    return [Figure("files_noticed", rate, "files/s", PACE, rate / PACE)]
+    return [
+        Figure("files_noticed", rate, "files/s", PACE, rate / PACE),
+        Figure("file_event_to_commit_p50", typical, "ms", None, typical),
+    ]
 
 
 async def _round(conn: Connection, folder: Path, number: int) -> float:
@@ -84,16 +90,35 @@ async def _round(conn: Connection, folder: Path, number: int) -> float:
     into.mkdir()
     for n in range(FILES):
         (aside / f"{'hot' if n % 10 == 0 else 'cold'}-{n:05}.csv").write_bytes(b"id,amount\n%d,1\n" % n * 30)
-    # The folder is watched once a file in it was taken in by its rename.
-    (folder / "first").touch()
-    (folder / "first").rename(into / "cold-99999.csv")
-    await _until(conn, number, 1)
+    await _watched(conn, folder, number)
     writer = await asyncio.create_subprocess_exec(
         sys.executable, "-c", RENAME, aside, into, str(PACE), stdout=asyncio.subprocess.PIPE
     )
     said, _ = await writer.communicate()
     await _until(conn, number, FILES + 1)
     return FILES / (time.monotonic() - float(said))
+
+
+async def _watched(conn: Connection, folder: Path, number: int) -> None:
+    """The folder of the round is watched once a file in it was taken in."""
+    (folder / "first").touch()
+    (folder / "first").rename(folder / "landing" / str(number) / "cold-99999.csv")
+    await _until(conn, number, 1)
+
+
+async def _typical_milliseconds(conn: Connection, folder: Path) -> float:
+    """From a rename to the moment at which another session sees the event, one file after the other."""
+    into, found = folder / "landing" / str(ROUNDS), list[float]()
+    into.mkdir()
+    await _watched(conn, folder, ROUNDS)
+    for number in range(LATENCIES):
+        beside = folder / "beside"
+        beside.write_bytes(b"id,amount\n1,1\n")
+        began = time.perf_counter()
+        beside.rename(into / f"cold-{number:05}.csv")
+        await _until(conn, ROUNDS, number + 2, pause=0)
+        found.append((time.perf_counter() - began) * 1000)
+    return sorted(found)[LATENCIES // 2]
 
 
 _COUNT: Final = """
@@ -103,7 +128,7 @@ SELECT count(*), count(DISTINCT id)
 """
 
 
-async def _until(conn: Connection, number: int, wanted: int) -> None:
+async def _until(conn: Connection, number: int, wanted: int, pause: float = 0.01) -> None:
     """Asked only once the last file is there, so that asking does not slow down what it asks about."""
     async with asyncio.timeout(60):
         while True:
@@ -112,4 +137,4 @@ async def _until(conn: Connection, number: int, wanted: int) -> None:
             assert row[0] == row[1] <= wanted, f"taken in more than once: {row[0]} events of {row[1]} files"
             if row[0] == wanted:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)

@@ -66,6 +66,8 @@ class Sender:
     def __init__(self, port: int, path: str, stamps: socket.socket) -> None:
         self._port, self._path, self._stamps = port, path, stamps
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.answered: list[float] = []
+        """Milliseconds to each 202, which is sent after the COMMIT."""
 
     async def milliseconds(self, n: int) -> float:
         """From just before the request is written to the stamp of its task."""
@@ -80,7 +82,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         sent = time.monotonic_ns()
         writer.write(head.encode() + body)
-        answer = loop.create_task(_answer(reader))
+        answer = loop.create_task(self._answer(reader, sent))
         while True:
             number, entered = map(
                 int, (await asyncio.wait_for(loop.sock_recv(self._stamps, 100), 30)).split()
@@ -90,12 +92,12 @@ class Sender:
         await answer
         return (entered - sent) / 1e6
 
-
-async def _answer(reader: asyncio.StreamReader) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert b" 202 " in head.split(b"\r\n")[0], head
-    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    await reader.readexactly(int(length.split(b":")[1]))
+    async def _answer(self, reader: asyncio.StreamReader, sent: int) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.answered.append((time.monotonic_ns() - sent) / 1e6)
+        assert b" 202 " in head.split(b"\r\n")[0], head
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -139,5 +141,7 @@ async def figures(url: str) -> list[Figure]:
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         floor_ms, ours_ms = _quantile(values["floor"], share), _quantile(values["async"], share)
         lines.append(Figure(f"event_to_task_{name}", ours_ms, "ms", floor_ms, ours_ms / floor_ms))
+    answered = _quantile(senders["async"].answered[WARM_UP:], 0.5)
+    lines.append(Figure("webhook_event_to_commit_p50", answered, "ms", None, answered))
     floor_ms, ours_ms = _quantile(values["floor"], 0.5), _quantile(values["def"], 0.5)
     return [*lines, Figure("process_task_p50", ours_ms, "ms", floor_ms, ours_ms / floor_ms)]
