@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest_asyncio
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from eventflow.store.pool import Pool
 from tests.acceptance.serving import Place, fetch, until
@@ -39,8 +39,8 @@ async def place(tmp_path: Path, database: str, three: Cluster, topic: str) -> As
     yield Place(tmp_path / "place", database, RULES.format(bootstrap=three.bootstrap, topic=topic))
 
 
-def produce(broker: Broker, topic: str, first: int, last: int, seed: int) -> Truth:
-    """Transactions `first` to `last`, a random half of them aborted; what was committed."""
+def produce(broker: Broker, topic: str, first: int, last: int, seed: int, aborted: float = 0.5) -> Truth:
+    """Transactions `first` to `last`, a random part of them `aborted`; what was committed."""
     choose = random.Random(seed)
     committed: Truth = defaultdict(list)
     producer = Producer({
@@ -56,14 +56,38 @@ def produce(broker: Broker, topic: str, first: int, last: int, seed: int) -> Tru
             value = json.dumps({"n": number, "hit": number % 100 == 0, "text": "x" * 450}).encode()
             producer.produce(topic, value, partition=partition)
             written[partition].append(number)
-        if choose.random() < 0.5:
+        if choose.random() < aborted:
             producer.flush(60)  # written for good, and then taken back
             producer.abort_transaction(60)
             continue
-        producer.commit_transaction(60)
+        if not commit(producer):
+            continue
         for partition, numbers in written.items():
             committed[partition] += numbers
     return committed
+
+
+def commit(producer: Producer) -> bool:
+    """Whether the transaction was committed: a broker's death may have aborted it."""
+    while True:
+        try:
+            producer.commit_transaction(60)
+        except KafkaException as failed:
+            error = failed.args[0]
+            if error.txn_requires_abort():
+                producer.abort_transaction(60)
+                return False
+            if not error.retriable():
+                raise
+        else:
+            return True
+
+
+IN_ORDER = """
+SELECT id, (convert_from(data, 'UTF8')::json->>'n')::int AS n
+FROM event WHERE source = 'orders' AND partition = $1
+ORDER BY ingested, uid
+"""
 
 
 async def taken(pool: Pool) -> int:
@@ -75,24 +99,21 @@ async def taken(pool: Pool) -> int:
 
 async def check(pool: Pool, place: Place, topic: str, truth: Truth) -> None:
     """Each committed record is one event, in order per partition, and each hundredth fired once."""
-    rows = await fetch(
-        pool, "SELECT partition, id, data FROM event WHERE source = 'orders' ORDER BY ingested, uid"
-    )
-    ids = [row["id"] for row in rows]
-    assert len(set(ids)) == len(ids), "an offset came twice"
-    found: Truth = defaultdict(list)
-    for row in rows:
-        name, _, number = row["partition"].rpartition("/")
-        assert name == topic
-        found[int(number)].append(json.loads(row["data"])["n"])
-    assert found == truth
+    for number, numbers in truth.items():
+        rows = await fetch(pool, IN_ORDER, f"{topic}/{number}")
+        assert len({row["id"] for row in rows}) == len(rows), f"an offset of partition {number} came twice"
+        found = [row["n"] for row in rows]
+        assert found == numbers, f"partition {number}: {len(found)} records, {len(numbers)} were committed"
+    count = sum(map(len, truth.values()))
+    (events,) = await fetch(pool, "SELECT count(*) AS n FROM event WHERE source = 'orders'")
+    assert events["n"] == count
     hits = sum(number % 100 == 0 for numbers in truth.values() for number in numbers)
     (fired,) = await fetch(pool, "SELECT count(*) AS n FROM firing WHERE rule = 'hundredth'")
     assert fired["n"] == hits
     code, out, err = await place.command("audit", "--deep", "--json")
     assert code == 0, out + err
     (books,) = [row for row in json.loads(out) if row["source"] == "orders"]
-    assert (books["taken"], books["unknown"], books["lag"]) == (len(rows), 0, 0)
+    assert (books["taken"], books["unknown"], books["lag"]) == (count, 0, 0)
 
 
 async def all_taken(pool: Pool, truth: Truth) -> None:
