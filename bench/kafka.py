@@ -27,6 +27,7 @@ from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig
 from eventflow.context import predicate
 from eventflow.event import JSON, decode_json, new_uid
+from eventflow.garbage import collect_rarely
 from eventflow.ingest import Ingest
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
@@ -208,4 +209,5 @@ async def _node(pool: Pool, folder: Path) -> Ingest:
             take_over=True,
         )  # fmt: skip
     await revisions.refresh()
+    collect_rarely()  # as `serve` does; it serves the two floors as well
     return Ingest(pool, LEASE, revisions, Signals("bench"))
