@@ -17,13 +17,14 @@ from pydantic import BaseModel
 from connectors.schedule.config import ScheduleConfig
 from connectors.schedule.due import Due, Jitter, due
 from connectors.schedule.ticks import last_until
+from eventflow.errors import UsageError
 from eventflow.event import JSON, Event, encode_json
-from eventflow.source import Batch, Delivery, Progress, Receipt, Sends, SourceContext
+from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
 
 log = structlog.get_logger()
 
 SLICE_SECONDS: Final = 1.0
-MOST_COUNTED: Final = 10_000
+MOST_COUNTED: Final = 1_000
 
 
 class ScheduleSource:
@@ -85,7 +86,7 @@ class ScheduleSource:
         """Nobody waits for it."""
 
     async def progress(self, partition: str, cursor: JSON) -> Progress:
-        """`lag` counts ticks whose time has come, up to 10,000."""
+        """`lag` counts ticks whose time has come, up to 1,000."""
         position, now = self._position(cursor), self._now()
         if position is None:
             return Progress(0, "ticks")
@@ -93,6 +94,27 @@ class ScheduleSource:
         while lag < MOST_COUNTED and tick + self._jitter(tick) <= now:
             tick, lag = self._ticks.after(tick), lag + 1
         return Progress(lag, "ticks", f"next tick {_text(tick, self._zone)}" if not lag else None)
+
+    async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
+        """`earliest` is where it stands, `latest` leaves out what is due, else after the time named."""
+        now = self._now()
+        before = self._position(cursor) or now
+        after = {"earliest": before, "latest": now}.get(where) or self._instant(where)
+        missing = {"from": _text(before, UTC), "to": _text(after, UTC)}
+        return Resumption(self._cursor(after), missing)
+
+    def _instant(self, where: str) -> datetime:
+        """Raises `UsageError` where the text is no time."""
+        try:
+            instant = datetime.fromisoformat(where)
+        except ValueError:
+            instant = datetime.min  # noqa: DTZ901 - it has no zone either
+        if instant.tzinfo is None:
+            raise UsageError(
+                f"source '{self._name}': {where!r} is neither `earliest`, `latest` nor a time with its zone, "
+                f"like {_text(self._now().replace(microsecond=0), self._zone)}"
+            )
+        return instant.astimezone(UTC)
 
     def _position(self, cursor: JSON) -> datetime | None:
         """None at the first start, and where the position is one of another schedule."""

@@ -31,6 +31,9 @@ SELECT has_table_privilege(c.oid, 'SELECT') OR has_column_privilege(c.oid, a.att
            WHERE q.seqrelid = to_regclass(pg_get_serial_sequence(%(table)s::text, %(column)s::text))
        ) AS falls,
        a.atthasdef OR a.attidentity <> '' AS given_by_server,
+       a.atttypid = 'timestamp'::regtype AND current_setting('TimeZone') NOT IN ('UTC', 'Etc/UTC', 'GMT')
+           AS local_time,
+       current_setting('TimeZone') AS zone,
        pg_is_in_recovery() AS standby
 FROM pg_class AS c
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = %(column)s::text
@@ -60,6 +63,11 @@ async def warnings(server: Server) -> list[str]:
             waits and not facts["given_by_server"],
             f"{column} has no default: a value that was made before its transaction began may be missed; "
             f"let the server give it, or say `lag:`",
+        ),
+        (
+            facts["local_time"],
+            f"{column} has no time zone, and sessions are in {facts['zone']}: where clocks are set back "
+            f"for the winter, rows of an hour are missed; make it timestamptz, or keep sessions in UTC",
         ),
         (waits and facts["standby"], STANDBY),
     )

@@ -89,7 +89,11 @@ class Server:
         return row
 
     async def origin(self) -> str:
-        return (await self.one(ORIGIN, {}))["origin"]
+        """System identifier and database; the database's number where this role may not know the former."""
+        row = await self.one(DATABASE, {})
+        if not row["may_ask"]:
+            return f"database {row['oid']}/{row['name']}"
+        return f"{(await self.one(SYSTEM, {}))['identifier']}/{row['name']}"
 
     async def kind(self) -> Kind:
         """The column's. Raises `SourceUnavailable` where there is no such column, or it cannot grow."""
@@ -163,9 +167,14 @@ class Server:
         )
 
 
-ORIGIN: Final[LiteralString] = """
-SELECT system_identifier::text || '/' || current_database() AS origin FROM pg_control_system()
+DATABASE: Final[LiteralString] = """
+SELECT oid::bigint, datname AS name,
+       has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_ask
+FROM pg_database
+WHERE datname = current_database()
 """
+
+SYSTEM: Final[LiteralString] = "SELECT system_identifier AS identifier FROM pg_catalog.pg_control_system()"
 
 COLUMN: Final[LiteralString] = """
 SELECT c.relkind::text AS kind,

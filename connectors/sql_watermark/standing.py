@@ -43,6 +43,8 @@ def why_stopped(standing: Standing, look: Look) -> str | None:
         return None
     if look.table != standing.table:
         return "was dropped and created anew"
+    if standing.sequence is not None and look.sequence is None:
+        return "gets its numbers from elsewhere now"
     if standing.sequence is not None and look.sequence != standing.sequence:
         return "has had its numbers restarted"
     if not look.below or look.is_time:

@@ -332,7 +332,10 @@ async def test_a_role_that_may_only_read_the_table_is_enough(table: Table) -> No
     try:
         await table.conn.execute(sql.SQL("GRANT SELECT ON orders TO {}").format(sql.Identifier(role)))
         words = {"url": table.url.replace("eventflow@", f"{role}@", 1)}
-        assert await table.source(**words).origin() == await table.source().origin()
+        origin = await table.source().origin()
+        assert await table.source(**words).origin() == origin
+        await table.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        assert (await table.source(**words).origin() or "").startswith("database ")
         async with table.session() as late, table.reading(**words) as reading:
             await late.execute("INSERT INTO orders (note) VALUES ('1')")
             await table.insert()
@@ -361,6 +364,30 @@ async def test_check_says_what_the_table_cannot_deliver(table: Table) -> None:
     await table.create("id text")
     (sentence,) = await table.source().examine()
     assert "public.orders.id is text" in sentence
+
+
+async def test_a_local_time_that_goes_back_in_autumn_is_warned_of(table: Table) -> None:
+    await table.create("id timestamp DEFAULT localtimestamp UNIQUE")
+    assert list(await table.source().examine()) == []
+    async with table.session() as conn:
+        name = sql.Identifier(conn.info.dbname)
+        await table.conn.execute(sql.SQL("ALTER DATABASE {} SET TimeZone = 'Europe/Berlin'").format(name))
+    (sentence,) = await table.source().examine()
+    assert "has no time zone, and sessions are in Europe/Berlin" in sentence
+
+
+async def test_it_closes_promptly_where_somebody_has_locked_the_table(table: Table) -> None:
+    await table.create()
+    async with table.session() as conn, table.reading() as reading:
+        await reading.commit(*await reading.next_of_any_kind())
+        await conn.execute("LOCK TABLE orders")
+        asked = asyncio.ensure_future(reading.take(1))
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'max'"
+        async with asyncio.timeout(20):
+            while await (await table.conn.execute(blocked)).fetchone() is None:
+                await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
 
 
 async def test_a_server_that_is_away_is_tried_again(table: Table) -> None:

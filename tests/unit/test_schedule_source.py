@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from connectors.schedule import ScheduleSource
 from connectors.schedule.config import ScheduleConfig
+from eventflow.errors import UsageError
 from eventflow.event import Event
 from eventflow.source import Batch
 from eventflow.testing.reading import Core
@@ -114,4 +117,17 @@ async def test_progress_counts_ticks_that_are_due() -> None:
     reads.now += timedelta(hours=1)
     assert (await source.progress("", reads.cursor)).lag == 60
     reads.now += timedelta(days=365)
-    assert (await source.progress("", reads.cursor)).lag == 10_000
+    assert (await source.progress("", reads.cursor)).lag == 1_000
+
+
+async def test_a_person_lets_it_go_on_at_a_time() -> None:
+    reads = Reads(every="1h", timezone="Europe/Berlin")
+    await reads.batch()
+    reads.now += timedelta(days=2, minutes=30)
+    found = await reads.source().resume_at("", reads.cursor, "2026-10-26T12:00:00+01:00")
+    assert found.missing == {"from": "2026-10-24T12:00:00Z", "to": "2026-10-26T11:00:00Z"}
+    reads.cursor = found.cursor
+    assert await reads.ids() == ["2026-10-26T12:00:00Z"]
+    for where in ("yesterday", "2026-10-26T12:00:00"):
+        with pytest.raises(UsageError, match=r"nor a time with its zone, like 2026-10-26T13:30:00\+01:00"):
+            await reads.source().resume_at("", reads.cursor, where)
