@@ -78,6 +78,7 @@ async def test_a_batch_that_was_read_before_does_not_fit_any_more(pool: Pool, tm
         await pauses.resume_at(conn, "log", [(held, Resumption(10, None))], "me@here")
         again = await ownership.claim(conn, "log", "0", NODE, LEASE, None)
     assert again is not None
+    assert (again.epoch, again.version) == (claim.epoch + 2, claim.version + 1)
     for zombie in (claim, replace(again, version=again.version - 1), replace(again, epoch=again.epoch - 1)):
         with pytest.raises(OwnershipLost):
             await ingest._commit(Work("log", "0", Batch([Event("log", "5", "t", 5, b"5")], cursor=5), zombie))

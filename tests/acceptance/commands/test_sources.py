@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -33,7 +34,7 @@ rules:
 
 @pytest.fixture
 def place(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setenv("PYTHONPATH", str(NUMBERED))
+    monkeypatch.setenv("PYTHONPATH", str(NUMBERED), prepend=os.pathsep)
     place = Place(tmp_path / "place", database, RULES)
     (place.folder / "lines").mkdir()
     return place
