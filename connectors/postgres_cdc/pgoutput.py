@@ -34,7 +34,7 @@ _BEGIN: Final = Struct(">qqi").unpack_from
 _COMMIT: Final = Struct(">Bqqq").unpack_from
 _RELATION: Final = Struct(">I").unpack_from
 _COUNT: Final = Struct(">H").unpack_from
-_LENGTH: Final = Struct(">i").unpack_from
+_int: Final = int.from_bytes
 _TRUNCATE: Final = Struct(">iB").unpack_from
 _COLUMN: Final = Struct(">Ii").unpack_from
 
@@ -72,9 +72,10 @@ class Relation:
         self.full_name = f"{schema}.{name}"
         self.identity = identity
         self.columns = tuple(columns)
-        self._names = [column.name for column in columns]
         self._number = len(columns)
-        self._converters: list[Converter] = [converter(column.oid) for column in columns]
+        self._converters: list[tuple[str, Converter]] = [
+            (column.name, converter(column.oid)) for column in columns
+        ]
 
     def row(self, message: bytes, at: int) -> tuple[Row, list[str], int]:
         """The TupleData at `at`: the row, the names of its unchanged TOAST columns, where it ends.
@@ -88,11 +89,11 @@ class Relation:
         at += 2
         name = ""
         try:
-            for name, convert in zip(self._names, self._converters, strict=True):
+            for name, convert in self._converters:
                 kind = message[at]
                 if kind == _TEXT:
                     start = at + 5
-                    at = start + _LENGTH(message, at + 1)[0]
+                    at = start + _int(message[at + 1 : start], "big")
                     row[name] = convert(message[start:at])
                 elif kind == _NULL:
                     row[name] = None

@@ -33,15 +33,13 @@ _MAX_DIGITS: Final = 100
 _EXACT_DIGITS: Final = 15
 """Every decimal number of so many digits comes back from a double as it was."""
 _TIMESTAMP: Final = re.compile(r"\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(\+00)?")
+_C: Final = ord("C")
 _INTEGER: Final = re.compile(rb"-?\d+")
 
 
-def _text(value: bytes) -> JSON:
-    return str(value, "utf-8")
-
-
-def _boolean(value: bytes) -> JSON:
-    return value == b"t"
+# Methods of built-in types: a call into Python for each value of each row would be most of the work.
+_text: Final[Converter] = bytes.decode
+_boolean: Final[Converter] = b"t".__eq__
 
 
 def _float(value: bytes) -> JSON:
@@ -70,9 +68,21 @@ def _bytea(value: bytes) -> JSON:
 
 
 def _timestamp(value: bytes) -> JSON:
-    text = str(value, "utf-8")
+    if value[10:11] != b" " or value[-1] == _C:  # infinity, a year of five digits, before the year 1
+        return _odd_timestamp(value)
+    return f"{value[:10].decode()}T{value[11:].decode()}"
+
+
+def _timestamptz(value: bytes) -> JSON:
+    if value[10:11] != b" " or value[-3:] != b"+00":
+        return _odd_timestamp(value)
+    return f"{value[:10].decode()}T{value[11:-3].decode()}Z"
+
+
+def _odd_timestamp(value: bytes) -> JSON:
+    text = value.decode()
     found = _TIMESTAMP.fullmatch(text)
-    if not found:  # infinity, or before the year 1
+    if not found:
         return text
     return text.removesuffix("+00").replace(" ", "T") + ("Z" if found[1] else "")
 
@@ -84,7 +94,7 @@ _BY_OID: Final[dict[int, Converter]] = {
     114: _json, 3802: _json,
     700: _float, 701: _float,
     1700: _numeric,
-    1114: _timestamp, 1184: _timestamp,
+    1114: _timestamp, 1184: _timestamptz,
 }  # fmt: skip
 
 _ELEMENT_OF: Final = {
