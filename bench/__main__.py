@@ -18,7 +18,7 @@ from bench.figure import GOALS, Figure
 from eventflow.store.pool import check_server, connect_once
 from eventflow.testing.postgres import DatabaseServer
 
-GROUPS: Final = ("matching", "ingest", "tasks", "latency", "webhook", "files", "idle")
+GROUPS: Final = ("matching", "ingest", "tasks", "latency", "webhook", "files", "kafka", "idle")
 
 
 async def measure(groups: list[str]) -> list[Figure]:

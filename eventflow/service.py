@@ -25,6 +25,7 @@ from eventflow.embedded import Embedded
 from eventflow.errors import UsageError
 from eventflow.event import SourceNews, new_uid
 from eventflow.forever import Step, forever
+from eventflow.garbage import collect_rarely
 from eventflow.ingest import Ingest
 from eventflow.maintenance import Maintenance
 from eventflow.measure import Measure
@@ -359,6 +360,7 @@ async def serve(settings: Settings, path: Path | None, *, take_over: bool) -> No
             if path is not None:
                 applied = await apply_folder(pool, path, take_over=take_over)
                 log.info("ruleset_applied", path=str(path), revision=applied.revision)
+            collect_rarely()
             await Service(settings, url, pool, node, embedded).run(path, stop)
         finally:
             try:
