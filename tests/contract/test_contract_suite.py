@@ -10,9 +10,9 @@ from typing import ClassVar
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from eventflow.errors import Undecodable
+from eventflow.errors import Undecodable, UsageError
 from eventflow.event import JSON, Broken, Event, Record, decode_json, new_uid
-from eventflow.source import Batch, Delivery, Mark, Receipt, Source, SourceContext
+from eventflow.source import Batch, Delivery, Mark, Progress, Receipt, Resumption, Source, SourceContext
 from eventflow.testing.reading import Core
 from eventflow.testing.source_contract import (
     LedgerSourceContract,
@@ -111,6 +111,26 @@ class Flawed:
     async def refused(self, batch: Batch, error: Exception) -> None: ...
 
 
+class FlawedOrdered(Flawed):
+    """With what an ordered source may offer; a line that begins with `#` is no record."""
+
+    async def batch(self, numbers: Sequence[int], at: int) -> Batch | None:
+        found = await super().batch([n for n in numbers if self.log.lines[n][:1] != b"#"], at)
+        stands_still = self.flaw == "stands still over what is no record"
+        return None if found is None or (stands_still and not found.records) else found
+
+    async def progress(self, partition: str, cursor: JSON) -> Progress:
+        lag = 0 if self.flaw == "never lags" else len(self.log.lines) - (cursor or 0)
+        return Progress(lag + 5 * (self.flaw == "lags for ever"), "lines")
+
+    async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
+        if where not in ("earliest", "latest"):
+            raise UsageError(where)
+        there = len(self.log.lines)
+        latest = where == "latest" and self.flaw != "goes on at the beginning"
+        return Resumption(there + (self.flaw == "goes on too far") if latest else 0, None)
+
+
 class FlawedLedger(Flawed):
     delivery: ClassVar[Delivery] = Delivery.ledger
 
@@ -125,7 +145,7 @@ class Contract(OwnedSourceContract):
         self.core = Core(Path())
 
     def make(self, context: SourceContext) -> Source:
-        kind = FlawedLedger if self.delivery is Delivery.ledger else Flawed
+        kind = FlawedLedger if self.delivery is Delivery.ledger else FlawedOrdered
         return kind(self.log, context, self.flaw)
 
     async def send(self, key: str) -> None:
@@ -142,7 +162,10 @@ class Contract(OwnedSourceContract):
         return event.data
 
 
-class Ordered(Contract, OrderedSourceContract): ...
+class Ordered(Contract, OrderedSourceContract):
+    async def send_nothing(self) -> bool:
+        await self.log.append(b"# nothing")
+        return True
 
 
 class Ledger(Contract, LedgerSourceContract): ...
@@ -224,6 +247,11 @@ FLAWS: Sequence[tuple[type[SourceContract], str, str]] = [
     (Ordered, "changes the bytes", "test_what_cannot_be_decoded_is_kept_whole"),
     (Ordered, "does not close", "test_closes_promptly_while_it_waits"),
     (Ordered, "another origin each time", "test_says_how_it_delivers_and_what_stands_behind_it"),
+    (Ordered, "stands still over what is no record", "test_what_is_no_record_moves_the_position_alone"),
+    (Ordered, "lags for ever", "test_lag_is_gone_once_all_is_taken"),
+    (Ordered, "never lags", "test_lag_is_gone_once_all_is_taken"),
+    (Ordered, "goes on at the beginning", "test_a_person_lets_it_go_on_elsewhere"),
+    (Ordered, "goes on too far", "test_a_person_lets_it_go_on_elsewhere"),
     (Ledger, "does not ask the ledger", "test_a_restart_neither_loses_nor_repeats"),
     (Ledger, "does not ask the ledger", "test_an_item_that_is_repeated_is_not_handed_over_again"),
     (Ledger, "has records without marks", "test_hands_over_what_is_there_and_what_comes"),
