@@ -119,7 +119,7 @@ class WebhookSource:
         headers = _headers(scope["headers"])
         if scope["method"] != "POST":
             return await self._other_method(scope["method"], headers, send)
-        if not await self._room.is_open():
+        if not (self._room.is_open or await self._room.opens()):
             return await answers.CLOSED(send)
         if int(headers.get(b"content-length", 0)) > self._limit:  # digits only: the server has parsed it
             return await answers.refuse_rest(answers.TOO_LARGE, receive, send)

@@ -85,10 +85,13 @@ class WaitingRoom:
         while self._queued:
             self._queued.popleft().resolve(None)
 
-    async def is_open(self) -> bool:
-        """Whether somebody takes what is queued. Before the first reader there is a moment to begin."""
-        if self._reader.is_set():
-            return True
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody takes what is queued."""
+        return self._reader.is_set()
+
+    async def opens(self) -> bool:
+        """Whether it is open, after a moment for the first reader to begin."""
         if not self._begun:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEGINNING):

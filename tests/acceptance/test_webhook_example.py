@@ -218,3 +218,37 @@ async def test_a_task_finds_the_data_that_its_rule_matched_whatever_form_it_came
         await until(all_seen, what="a run for each")
     results = await fetch(pool, "SELECT result FROM task_run WHERE result IS NOT NULL")
     assert dict(json.loads(row["result"]) for row in results) == {n: data for n, (_, _, data) in sent.items()}
+
+
+async def test_a_webhook_is_paused_and_goes_on_by_command(place: Place, pool: Pool) -> None:
+    async def status() -> int:
+        return (await by_shop("list.json").send(served)).status
+
+    async def states() -> dict[str, tuple[str, str]]:
+        code, out, err = await place.command("sources", "--json")
+        assert code == 0, err
+        return {row["source"]: (row["state"], row["message"]) for row in json.loads(out)}
+
+    async def refused() -> bool:
+        return await status() == 503
+
+    async def accepted() -> bool:
+        return await status() == 202
+
+    secrets = {name: value for name, value in SECRETS.items() if name != "STRIPE_WEBHOOK_SECRET"}
+    async with place.serve(settings=secrets) as served:
+        await until(accepted)
+        found = await states()
+        assert found["shop"][0] == "running"
+        assert found["stripe"][0] == "waiting"
+        assert "STRIPE_WEBHOOK_SECRET" in found["stripe"][1]
+        assert (await by_stripe("invoice.paid.json").send(served)).status == 503
+        code, _, err = await place.command("sources", "pause", "shop")
+        assert code == 0, err
+        await until(refused)
+        assert (await states())["shop"][0] == "paused"
+        code, _, err = await place.command("sources", "resume", "shop")
+        assert code == 0, err
+        await until(accepted)
+    (rows,) = await fetch(pool, "SELECT count(*) AS n FROM event WHERE source = 'shop'")
+    assert rows["n"] == 1

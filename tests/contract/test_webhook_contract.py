@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hmac
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from connectors.webhook import WebhookSource
 from connectors.webhook.config import WebhookConfig
-from eventflow.event import Event
+from eventflow.event import Event, encode_json
 from eventflow.source import Source, SourceContext
 from eventflow.testing.source_contract import PushedSourceContract
 
@@ -33,7 +37,8 @@ class TestWebhookContract(PushedSourceContract):
     words: ClassVar[Mapping[str, Any]] = {"verify": "none"}
 
     def make(self, context: SourceContext) -> Source:
-        return WebhookSource("hook", WebhookConfig.model_validate(self.words), context)
+        known = dataclasses.replace(context, secret=lambda name: "a secret of ours")
+        return WebhookSource("hook", WebhookConfig.model_validate(self.words), known)
 
     async def push(self, source: Source, key: str) -> bool:
         body = f'{{"key": "{key}"}}'.encode()
@@ -60,3 +65,47 @@ class TestWebhookContractByBody(TestWebhookContract):
 
     async def push(self, source: Source, key: str) -> bool:
         return await status_of(source, f'{{"key": "{key}"}}'.encode(), {}) == 202
+
+
+def digest(content: bytes, key: bytes = b"a secret of ours") -> bytes:
+    return hmac.digest(key, content, "sha256")
+
+
+class TestWebhookContractAsGithub(TestWebhookContract):
+    words: ClassVar[Mapping[str, Any]] = {"verify": {"scheme": "github", "secrets": ["${secret.S}"]}}
+
+    def signed(self, body: bytes, key: str) -> Mapping[bytes, bytes]:
+        signature = b"sha256=" + digest(body).hex().encode()
+        return {b"x-hub-signature-256": signature, b"x-github-delivery": key.encode()}
+
+    async def push(self, source: Source, key: str) -> bool:
+        body = f'{{"key": "{key}"}}'.encode()
+        return await status_of(source, body, self.signed(body, key)) == 202
+
+    async def push_broken(self, source: Source) -> bytes | None:
+        assert await status_of(source, b'{"key": ', self.signed(b'{"key": ', "broken")) == 202
+        return b'{"key": '
+
+
+class TestWebhookContractAsStandard(TestWebhookContractAsGithub):
+    words: ClassVar[Mapping[str, Any]] = {"verify": {"scheme": "standard", "secrets": ["whsec_AAAA"]}}
+
+    def signed(self, body: bytes, key: str) -> Mapping[bytes, bytes]:
+        id_, stamp = key.encode(), str(int(time.time())).encode()
+        signature = b"v1," + base64.b64encode(digest(b".".join([id_, stamp, body]), b"\0\0\0"))
+        return {b"webhook-id": id_, b"webhook-timestamp": stamp, b"webhook-signature": signature}
+
+
+class TestWebhookContractOfBatches(TestWebhookContract):
+    """Each request is a batch of one CloudEvent."""
+
+    async def push(self, source: Source, key: str) -> bool:
+        event = {"specversion": "1.0", "id": key, "source": "/s", "type": "t", "data": {"key": key}}
+        return await status_of(source, encode_json([event]), BATCH) == 202
+
+    async def push_broken(self, source: Source) -> bytes | None:
+        assert await status_of(source, b'[{"key": 1}]', BATCH) == 202
+        return b'{"key": 1}'
+
+
+BATCH = {b"content-type": b"application/cloudevents-batch+json"}
