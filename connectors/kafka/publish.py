@@ -11,8 +11,9 @@ after what comes later.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from contextvars import Context
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from ssl import SSLError
 from typing import Any, Final, cast
@@ -39,6 +40,31 @@ _REQUEST_MILLISECONDS: Final = 10_000
 _LARGEST: Final = 128 << 20
 """Of our own; the brokers have limits that only they know."""
 _ITS_OWN_FAULT: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
+
+
+_ours: Final = ContextVar("ours", default=False)
+
+
+class _NotOurs(logging.Filter):
+    """Keeps what aiokafka logs of our producers out of every log: ten lines a second where a broker is away.
+
+    They name addresses, which may be secrets; what they say is in the error that we raise.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _ours.get()
+
+
+# A filter of one logger is not asked about what its children log.
+for _name in ("", ".cluster", ".conn", ".producer.producer", ".producer.sender"):
+    logging.getLogger(f"aiokafka{_name}").addFilter(_NotOurs())
+
+
+def _apart() -> Context:
+    """A context for a producer's own tasks, which outlive the one that opens it and are not of its log."""
+    context = Context()
+    context.run(_ours.set, True)
+    return context
 
 
 class NotPublished(Exception):
@@ -80,8 +106,7 @@ class Publisher:
     @classmethod
     async def open(cls, access: Access) -> Publisher:
         """Connected, with a producer id. Raises `NotPublished`."""
-        # In a context of its own: what its tasks log later is not what the task that comes first has said.
-        return await asyncio.create_task(cls._open(access), context=Context())
+        return await asyncio.create_task(cls._open(access), context=_apart())
 
     @classmethod
     async def _open(cls, access: Access) -> Publisher:
@@ -135,7 +160,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Give what is on its way a moment, then end it."""
-        stopping = asyncio.create_task(self._producer.stop(), context=Context())
+        stopping = asyncio.create_task(self._producer.stop(), context=_apart())
         await asyncio.wait([stopping], timeout=FLUSH_SECONDS)
         if not stopping.done():
             # `stop` waits for ever for what no broker takes: there is no public way to give that up.
@@ -148,7 +173,7 @@ class Publisher:
 
 async def _why_not(access: Access) -> str:
     """Why none of the addresses would do, which a producer logs and does not say. No address is named."""
-    for host, port, _ in collect_hosts(access.bootstrap):
+    for host, port, _ in cast("list[tuple[str, int, object]]", collect_hosts(access.bootstrap)):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await create_conn(

@@ -56,3 +56,6 @@ def _check(block: Block, kind: type[Kind], templates: Mapping[str, Template]) ->
         kind.Config.model_validate(words)
     except ValidationError as error:
         report_misfits(block, kind.Config, error, holes)
+    except Exception as error:  # a bug of the kind's own, which may be in what a hole will bring
+        if not holes:
+            block.error(block.mark, f"its words cannot be checked: {type(error).__name__}: {error}")

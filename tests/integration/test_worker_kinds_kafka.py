@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import ConsumerRecord
 
 from connectors.kafka import publish
@@ -147,10 +149,17 @@ async def test_idle_producers_of_many_clusters_are_closed(
     assert len(kind._kept) == 2
 
 
-async def test_no_broker_is_a_failure_of_the_task_that_names_no_address(kind: KafkaTask) -> None:
+async def test_no_broker_is_a_failure_of_the_task_and_no_log_names_an_address(
+    kind: KafkaTask, caplog: pytest.LogCaptureFixture
+) -> None:
     words = PublishConfig.model_validate({"bootstrap": "127.0.0.1:1", "topic": "t", "value": 1})
     with pytest.raises(TaskError, match=r"^kafka: no broker answers$"):
         await kind.run(words, context())
+    assert "127.0.0.1" not in caplog.text
+    # What somebody else's client says is heard as before.
+    with pytest.raises(KafkaConnectionError):
+        await AIOKafkaClient(bootstrap_servers="127.0.0.1:1").bootstrap()
+    assert "127.0.0.1" in caplog.text
 
 
 async def test_a_partition_that_is_not_there_is_named(cluster: MockCluster, kind: KafkaTask) -> None:

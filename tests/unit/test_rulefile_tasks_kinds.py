@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from eventflow.errors import RuleSetError
 from eventflow.rulefile.connectors import TASK_GROUP, Connectors, find_kinds
@@ -39,6 +39,7 @@ class Store:
         count: int = Field(default=1, ge=1)
         labels: list[str] = []
         token: str = ""
+        days: Annotated[Any, AfterValidator(lambda days: days.keys())] = None
 
     async def run(self, config: Any, ctx: Context, /) -> object: ...
 
@@ -145,6 +146,14 @@ def test_what_a_hole_will_bring_is_not_judged_yet(words: str) -> None:
 )  # fmt: skip
 def test_a_wrong_block_is_told_where_and_why(words: str, expected: list[str]) -> None:
     assert said(words) == expected
+
+
+def test_a_bug_in_the_model_of_a_kind_is_said_at_its_place_unless_a_hole_may_be_the_reason() -> None:
+    assert said("store: {place: {room: a}, days: 3}") == [
+        "7:9: workflow 'w', task 't': store: its words cannot be checked: AttributeError: 'int' object has "
+        "no attribute 'keys'"
+    ]
+    loaded('store: {place: {room: a}, days: "${params.place}"}')
 
 
 def test_secrets_stand_below_a_kind_only() -> None:
