@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.planted import judge, page
@@ -37,27 +38,35 @@ def main() -> int:
     for complaint in complaints():
         print(complaint, file=sys.stderr)
     chosen = [row for row in rows if row.tests and (not asked.rows or row.name in asked.rows)]
-    return 1 if sum(not _noticed(row) for row in chosen) else 0
-
-
-def _noticed(row: Row) -> bool:
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"planted-{row.name}-") as folder:
+    with tempfile.TemporaryDirectory(prefix="planted-clean-") as folder:
         copy = judge.copy_tree(Path(folder, "tree"))
-        clean, said = judge.run(row.tests, copy, all_red=False)
-        planted = clean
-        if clean is Verdict.green:
-            objection = judge.plant(row, copy)
-            planted, said = (
-                (Verdict.no_fit, objection) if objection else judge.run(row.tests, copy, all_red=True)
-            )
-    well = (clean, planted) == (Verdict.green, Verdict.red)
+        clean, said = judge.run((test for row in chosen for test in row.tests), copy)
+    if set(clean.values()) != {Verdict.green}:
+        print(said, file=sys.stderr, flush=True)
+    return 1 if sum(not _noticed(row, clean) for row in chosen) else 0
+
+
+def _noticed(row: Row, verdicts: Mapping[str, Verdict]) -> bool:
+    began = time.monotonic()
+    clean = judge.together(row, verdicts, Verdict.green)
+    planted, said = _planted(row) if clean is Verdict.green else (None, "")
+    well = planted is Verdict.red
     took = time.monotonic() - began
-    verdict = "noticed" if well else "NOT NOTICED" if clean is Verdict.green else "CANNOT TELL"
-    print(f"{row.name:5s} clean {clean:8s} planted {planted:14s} {took:5.0f} s  {verdict}", flush=True)
-    if not well:
+    verdict = "noticed" if well else "NOT NOTICED" if planted else "CANNOT TELL"
+    print(f"{row.name:5s} clean {clean:8s} planted {planted or '-':14s} {took:4.0f} s  {verdict}", flush=True)
+    if planted and not well:
         print(said, file=sys.stderr, flush=True)
     return well
+
+
+def _planted(row: Row) -> tuple[Verdict, str]:
+    """What the row's tests say with its bug in the tree."""
+    with tempfile.TemporaryDirectory(prefix=f"planted-{row.name}-") as folder:
+        copy = judge.copy_tree(Path(folder, "tree"))
+        if objection := judge.plant(row, copy):
+            return Verdict.no_fit, objection
+        verdicts, said = judge.run(row.tests, copy)
+        return judge.together(row, verdicts, Verdict.red), said
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 from tests.planted.rows import HERE, REPOSITORY, Row
 
 _SECONDS: Final = 300
+_SECONDS_EACH: Final = 60
 # What a patch that broke the code looks like: red, but for a reason of its own.
 _BROKEN: Final = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "NameError")
 _SHARED: Final = (".venv", ".kafka")
@@ -70,30 +72,35 @@ def _apply(row: Row, folder: Path, option: str) -> str:
     return done.stderr if done.returncode else ""
 
 
-def run(tests: tuple[str, ...], copy: Path, *, all_red: bool) -> tuple[Verdict, str]:
-    """What the tests say of `copy`, and pytest's last lines.
+def run(tests: Iterable[str], copy: Path) -> tuple[dict[str, Verdict], str]:
+    """What each test says of `copy`, and pytest's last lines; nothing of a test that was not run.
 
-    `all_red`: red only if each test failed; of one with parameters, that one of its cases did.
+    A test with parameters is red where one of its cases is.
     """
-    report = copy / "report.xml"
+    report, asked = copy / "report.xml", sorted(set(tests))
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *asked]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    limit = _SECONDS + _SECONDS_EACH * len(asked)
     try:
         done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired as late:
-        return Verdict.hung, str(late)
+        return dict.fromkeys(asked, Verdict.hung), str(late)
     said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-    if not report.exists():  # pytest's own watchdog ended it
-        return Verdict.hung, said
-    verdicts: dict[str, list[Verdict]] = {}
+    if not report.exists():  # pytest's own watchdog ended it, or it found nothing to run
+        return dict.fromkeys(asked, Verdict.hung if done.returncode == 1 else Verdict.error), said
+    cases: dict[str, list[Verdict]] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}".partition("[")[0]
-        verdicts.setdefault(name, []).append(_verdict(case))
-    each = [_together(cases, all_red=False) for cases in verdicts.values()]
-    return _together(each, all_red=all_red), said
+        cases.setdefault(name, []).append(_verdict(case))
+    return {test: _of_cases(cases.get(_reported(test), [])) for test in asked}, said
+
+
+def _reported(test: str) -> str:
+    """A test's name as the report has it: `tests.unit.test_x.TestY.test_z`."""
+    return test.partition("[")[0].replace(".py::", ".").replace("/", ".").replace("::", ".")
 
 
 def _verdict(case: ElementTree.Element) -> Verdict:
@@ -105,8 +112,11 @@ def _verdict(case: ElementTree.Element) -> Verdict:
     return Verdict.skipped if case.find("skipped") is not None else Verdict.green
 
 
-def _together(cases: list[Verdict], *, all_red: bool) -> Verdict:
-    strongest = [Verdict.green, Verdict.red] if all_red else [Verdict.red, Verdict.green]
-    return next(
-        (each for each in (Verdict.error, Verdict.skipped, *strongest) if each in cases), Verdict.error
-    )
+def _of_cases(cases: list[Verdict]) -> Verdict:
+    order = (Verdict.error, Verdict.skipped, Verdict.red, Verdict.green)
+    return next((each for each in order if each in cases), Verdict.error)
+
+
+def together(row: Row, verdicts: Mapping[str, Verdict], wanted: Verdict) -> Verdict:
+    """`wanted` where each test of the row says so, else what the first of the others says."""
+    return next((each for test in row.tests if (each := verdicts[test]) is not wanted), wanted)
