@@ -329,6 +329,9 @@ async def test_a_paused_webhook_answers_503_at_once_and_loses_nothing(node: Node
     async with node.pool.acquire() as conn:
         assert await pauses.resume(conn, "open") == 1
     await node.sources.reconcile(node.specs)
+    async with asyncio.timeout(10):
+        while (await node.post("open", {"n": 99})).status != 202:
+            await asyncio.sleep(0.01)
     answers = await asyncio.gather(*(node.post("open", {"n": n, "hit": True}) for n in range(20)))
     assert {answer.status for answer in answers} == {202}
     assert await node.count("run") == 20
