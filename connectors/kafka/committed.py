@@ -17,6 +17,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 
+from connectors.kafka.names import records_of
 from connectors.kafka.position import Position
 from connectors.kafka.protocol import Fetched
 
@@ -60,12 +61,12 @@ class Committed:
 
     def _iterate(self) -> Iterator[Any]:
         while self._batches.has_next():
-            batch = self._batches.next_batch()
+            batch, begins = self._batches.next_batch(), self._at
             epoch = self._next_epoch()
             if not batch.validate_crc():
                 raise CorruptRecordException(f"a batch at offset {batch.base_offset} has a wrong checksum")
             if self._counts(batch):
-                for record in batch:
+                for record in records_of(batch, self._raw[begins : self._at]):
                     if self._end is not None and record.offset >= self._end:
                         self._offset = self._end
                         return

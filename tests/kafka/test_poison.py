@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import (
+    _DefaultRecordBatchBuilderPy,  # pyright: ignore[reportPrivateUsage]
+)
 
 from eventflow.context import context_of
 from eventflow.event import decode_json, new_uid
@@ -123,6 +129,39 @@ async def test_odd_keys_and_headers_harm_nothing(
     assert [meta.get("tombstone") for meta in metas] == [None, None, True, None]
     assert metas[3]["headers"] == {"h": [None, "1"]}
     assert await fetch(pool, "SELECT id FROM dead_letter") == []
+
+
+class NoText(str):
+    """A header's name as clients write it that do not look at it."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff" + super().encode(encoding, errors)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_header_names_that_are_no_text_harm_nothing(
+    kafka: Broker, topic: str, tmp_path: Path, pool: Pool, compression: str | None
+) -> None:
+    await kafka.create_topic(topic)
+    codec, now = {None: 0, "gzip": 1}[compression], int(time.time() * 1_000)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, compression_type=compression) as producer:
+        batch: Any = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, 0, 1 << 20)
+        for n in range(6):
+            headers = [(NoText("h"), b"1"), ("i", None)] if n in (2, 4) else [("h", b"1")]
+            assert batch.append(key=b"k", value=b'{"n":%d}' % n, timestamp=now + n, headers=headers)
+        await (await producer.send_batch(batch, topic, partition=0))
+    async with reading(pool, tmp_path, kafka, topic) as reader:
+        await taken(pool, reader, 6)
+    rows = await fetch(pool, "SELECT id, attributes, data FROM event ORDER BY id")
+    assert [(row["id"], row["data"]) for row in rows] == [
+        (f"{topic}/0/{n}", b'{"n":%d}' % n) for n in range(6)
+    ]
+    metas = [decode_json(row["attributes"])["meta"] for row in rows]
+    assert [meta["headers"] for meta in metas] == [
+        {"\\xffh": "1", "i": None} if n in (2, 4) else {"h": "1"} for n in range(6)
+    ]
+    assert [meta["timestamp"] for meta in metas] == [now + n for n in range(6)]
 
 
 async def test_a_payment_produced_twice_is_two_events_unless_a_business_key_says_otherwise(
