@@ -6,6 +6,8 @@ Its failures harm nothing, so they are said once and tried again.
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import defaultdict
 from typing import Final
 
@@ -21,6 +23,7 @@ PAUSE_SECONDS: Final = 0.5
 AFTER_FAILURE_SECONDS: Final = 10.0
 SOON: Final = frozenset({14, 15, 16})
 """The coordinator is loading, being chosen or has moved: it is asked again soon, and nothing is said."""
+LAYOUT_SECONDS: Final = 30.0
 LAST_SECONDS: Final = 0.5
 """What the last offsets may take when nothing is read any more."""
 
@@ -84,8 +87,9 @@ class GroupOffsets:
 
     async def _commit(self, offsets: dict[At, int]) -> int:
         """The coordinator's code, 0 for done. As a consumer with assigned partitions: no generation."""
-        layout = await self._cluster.layout(0)
-        found = await self._cluster.ask(next(iter(layout.brokers)), FindCoordinatorRequest(self._group, 0))
+        layout = await self._cluster.layout(time.monotonic() - LAYOUT_SECONDS)
+        anyone = random.choice(list(layout.brokers))  # noqa: S311 - one of them may be away
+        found = await self._cluster.ask(anyone, FindCoordinatorRequest(self._group, 0))
         if found.error_code:
             return found.error_code
         topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventflow.errors import SourceStopped, SourceUnavailable, UsageError
 from eventflow.event import Event
 from eventflow.source import Batch
+from eventflow.store.pool import Pool
 from eventflow.testing.reading import Core
+from tests.acceptance.serving import Place, fetch, until
 from tests.kafka.broker import Broker, Cluster
 from tests.kafka.conftest import described, numbered, reading, send, source
 
@@ -160,3 +164,57 @@ async def test_a_log_cut_by_an_unclean_election_stops_the_source(
         await three.restart(leader)
     assert stop.missing == {"topic": topic, "partition": 0, "reason": "truncated", "from": 10, "to": 19}
     assert "the log was cut at 10, before the position 20" in str(stop)
+
+
+RULES = """
+sources:
+  orders: {{connector: kafka, bootstrap: "{bootstrap}", topics: [{topic}], initial: earliest}}
+rules:
+  each: {{from: orders, emit: seen}}
+"""
+
+
+async def test_a_stopped_source_stays_stopped_until_a_person_lets_it_go_on(
+    kafka: Broker, topic: str, tmp_path: Path, database: str, pool: Pool
+) -> None:
+    """Through `eventflow serve` and its commands, as it is used."""
+
+    async def taken_in(number: int) -> None:
+        async def enough() -> bool:
+            rows = await fetch(pool, "SELECT count(*) AS n FROM event WHERE source = 'orders'")
+            return rows[0]["n"] >= number
+
+        await until(enough, 30, f"{number} records")
+
+    async def listed() -> dict[str, Any]:
+        code, out, err = await place.command("sources", "--json")
+        assert code == 0, err
+        return next(row for row in json.loads(out) if row["partition"] == f"{topic}/0")
+
+    async def stops() -> bool:
+        return (await listed())["state"] == "stopped"
+
+    await kafka.create_topic(topic)
+    await send(kafka, topic, numbered(0, 9))
+    place = Place(tmp_path / "place", database, RULES.format(bootstrap=kafka.bootstrap, topic=topic))
+    async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
+        await taken_in(10)
+    await send(kafka, topic, numbered(10, 29))
+    await kafka.delete_records(topic, {0: 20})
+    async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
+        await until(stops, 30, "it does not stop")
+    async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
+        row = await listed()
+        assert row["state"] == "stopped", "a restart decides nothing"
+        assert row["missing"] == {
+            "topic": topic, "partition": 0, "reason": "retention", "from": 10, "to": 19,
+        }  # fmt: skip
+        code, _, err = await place.command("sources", "resume", "orders", "--from", "earliest")
+        assert code == 0, err
+        await taken_in(20)
+    code, out, err = await place.command("sources", "gaps", "--json")
+    assert code == 0, err
+    (gap,) = json.loads(out)
+    assert gap["missing"] == {"topic": topic, "partition": 0, "from": 10, "to": 19}
+    rows = await fetch(pool, "SELECT id FROM event WHERE source = 'orders'")
+    assert {row["id"] for row in rows} == {f"{topic}/0/{offset}" for offset in [*range(10), *range(20, 30)]}
