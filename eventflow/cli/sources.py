@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,8 +66,8 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
         name = f"{row['source']} {row['partition']}".rstrip()
         if row["message"]:
             note(f"{name}: {row['state']}: {row['message']}")
-        if row["missing"]:
-            note(f"{name}: missing: {row['missing']}")
+        if row["missing"] is not None:
+            note(f"{name}: missing: {dumps(row['missing'], ensure_ascii=False)}")
         if row["note"]:
             note(f"{name}: {row['note']}")
 

@@ -39,6 +39,10 @@ class TestNumberedContract(OrderedSourceContract):
         self._append(0, b'{"key": ')
         return b'{"key": '
 
+    async def send_nothing(self) -> bool:
+        self._append(0, b"# no record")
+        return True
+
     def key_of(self, event: Event) -> str:
         return event.data["key"]
 

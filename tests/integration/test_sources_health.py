@@ -207,7 +207,7 @@ async def test_a_stop_is_told_with_what_is_missing_and_its_end_too(line: Line) -
     (event,) = await line.tell()
     assert (event.type, event.data["missing"]) == (STOPPED, {"from": 5, "to": 9})
     assert await line.tell() == []
-    assert (await line.row())["missing"] == '{"from":5,"to":9}'
+    assert (await line.row())["missing"] == {"from": 5, "to": 9}
     async with line.pool.acquire() as conn:
         assert await pauses.resume(conn, "lines") == 1
     await line.release(await line.claim(), "stopped", "offsets 5 to 9 are gone", {"from": 5, "to": 9})

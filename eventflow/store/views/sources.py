@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, LiteralString
 
+from eventflow.event import decode_json
 from eventflow.store.pool import Connection
 from eventflow.store.views.events import View, select
 
@@ -34,7 +35,7 @@ SELECT p.source, p.partition,
        CASE WHEN p.gaps > 0 THEN make_interval(secs => p.gaps_square / p.gaps) END AS rhythm,
        p.taken, p.duplicates,
        CASE WHEN p.trouble = 'stalled' THEN p.troubled END AS stalled,
-       p.origin, convert_from(p.missing, 'UTF8') AS missing, g.note, g.at AS measured,
+       p.origin, p.missing, g.note, g.at AS measured,
        CASE WHEN p.lapsed
             THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
                  || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
@@ -56,17 +57,17 @@ LIMIT $2
 async def sources(conn: Connection, *, since: datetime | None = None, limit: int | None = None) -> View:
     """Every source partition: who reads it, how far, how fast, and what is wrong with it.
 
-    `owner` names the node as host:pid; of what every node serves, all that are alive. `position` and
-    `missing` are JSON as text. `lag` (in `unit`) and `note` are as of `measured`. `rate` is events per second
-    over about the last minute, `rhythm` how long it usually is between two batches with events (None: not
-    known yet), `stalled` since when it has been silent or unreadable for too long.
+    `owner` names the node as host:pid; of what every node serves, all that are alive. `position` is the
+    cursor as JSON text, `missing` any JSON. `lag` (in `unit`) and `note` are as of `measured`. `rate` is
+    events per second over about the last minute, `rhythm` how long it usually is between two batches with
+    events (None: not known yet), `stalled` since when it has been silent or unreadable for too long.
     `since` keeps those that an event came from since then.
     """
-    return await select(conn, SOURCES, since, limit)
+    return _decoded(await select(conn, SOURCES, since, limit))
 
 
 GAPS: Final[LiteralString] = """
-SELECT at, source, partition, reason, convert_from(missing, 'UTF8') AS missing,
+SELECT at, source, partition, reason, missing,
        convert_from(before, 'UTF8') AS before, convert_from(after, 'UTF8') AS after, who
 FROM gap
 WHERE ($1::text IS NULL OR source = $1) AND ($2::timestamptz IS NULL OR at >= $2)
@@ -78,5 +79,11 @@ LIMIT $3
 async def gaps(
     conn: Connection, *, source: str | None = None, since: datetime | None = None, limit: int | None = None
 ) -> View:
-    """What was passed over by `sources resume --from`, newest first; positions and ranges are JSON text."""
-    return await select(conn, GAPS, source, since, limit)
+    """What was passed over by `sources resume --from`, newest first; positions are JSON text."""
+    return _decoded(await select(conn, GAPS, source, since, limit))
+
+
+def _decoded(rows: View) -> View:
+    return [
+        row | {"missing": None if row["missing"] is None else decode_json(row["missing"])} for row in rows
+    ]

@@ -106,7 +106,7 @@ async def test_a_gap_stops_a_partition_until_a_person_passes_over_it(place: Plac
         await until(stopped)
         await is_told("stopped")
         row = (await rows(place))["a"]
-        assert (row["state"], row["missing"], row["owner"]) == ("stopped", '{"first":2,"last":5}', None)
+        assert (row["state"], row["missing"], row["owner"]) == ("stopped", {"first": 2, "last": 5}, None)
         assert "had 5 lines and has 1 now" in row["message"]
         assert (await rows(place))["b"]["state"] == "running", "the other goes on"
         await served.kill()
@@ -114,7 +114,7 @@ async def test_a_gap_stops_a_partition_until_a_person_passes_over_it(place: Plac
         write(place, "b", 7)
         await until(has_taken(pool, Counter(range(1, 8))))
         assert await stopped()
-        assert (await rows(place))["a"]["missing"] == '{"first":2,"last":5}', "still, after a restart"
+        assert (await rows(place))["a"]["missing"] == {"first": 2, "last": 5}, "still, after a restart"
         before = (await fetch(pool, "SELECT epoch FROM source_partition WHERE partition = 'a'"))[0]["epoch"]
         assert "resumed" in await said(place, "resume", "lines")
 
@@ -134,7 +134,7 @@ async def test_a_gap_stops_a_partition_until_a_person_passes_over_it(place: Plac
         assert (row["state"], row["missing"], row["message"]) == ("running", None, None)
         (gap,) = json.loads(await said(place, "gaps", "lines", "--json"))
         assert (gap["partition"], gap["before"], gap["after"]) == ("a", "5", "1")
-        assert gap["missing"] == '{"first":2,"last":5}'
+        assert gap["missing"] == {"first": 2, "last": 5}
         assert "@" in gap["who"]
         assert "had 5 lines" in gap["reason"]
         assert json.loads(await said(place, "gaps", "web", "--json")) == []
