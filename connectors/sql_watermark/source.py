@@ -71,14 +71,21 @@ class SqlWatermarkSource:
             while True:
                 look = await server.look(standing.value)
                 self._check(standing, look)
-                if look.above and look.highest is not None:
-                    await self._safe(server)
-                    rows = await server.count(standing.value, look.highest)
-                    reached = Standing.at(look)
-                    records = [await self._event(server, standing, reached, rows)] if rows else []
-                    standing = reached
-                    yield Batch(records, cursor=standing.cursor())
+                grown = await self._grown(server, standing, look) if look.above else None
+                if grown is not None:
+                    standing = Standing.at(look)
+                    yield Batch(grown, cursor=standing.cursor())
                 await asyncio.sleep(self._config.every.total_seconds())
+
+    async def _grown(self, server: Server, standing: Standing, look: Look) -> list[Event] | None:
+        """The event for rows up to `look`, none where they are gone; None: the table began anew meanwhile."""
+        assert look.highest is not None
+        await self._safe(server)
+        rows = await server.count(standing.value, look.highest)
+        after = await server.look(standing.value)
+        if (after.table, after.sequence) != (look.table, look.sequence):
+            return None
+        return [await self._event(server, standing, Standing.at(look), rows)] if rows else []
 
     async def committed(self, batch: Batch, receipts: Sequence[Receipt | None]) -> None:
         """Nobody waits for it."""

@@ -251,6 +251,22 @@ async def test_a_table_that_begins_anew_stops_the_source(
     assert table.told()[-1]["from"] is None
 
 
+async def test_rows_of_another_numbering_are_not_taken_for_those_that_were_waited_for(table: Table) -> None:
+    await table.create()
+    await table.insert(5)
+    async with table.session() as late, table.reading() as reading:
+        await reading.take(1)
+        await late.execute("SELECT 1")
+        await table.insert(3)
+        asked = await held_back(table, reading, late)
+        await table.run("TRUNCATE orders RESTART IDENTITY")
+        await table.insert(7)
+        await late.commit()
+        with pytest.raises(SourceStopped, match="has had its numbers restarted"):
+            await asked
+    assert table.told() == [{"new_rows": 5, "from": None, "to": 5}]
+
+
 async def test_numbers_without_a_sequence_that_go_back_stop_the_source(table: Table) -> None:
     await table.create("id int")
     await table.run("INSERT INTO orders VALUES (4), (5)")
