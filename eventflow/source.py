@@ -259,7 +259,7 @@ class Repeating(Protocol):
     def again(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """From the source's configured beginning, as far as that is still there, up to `cursor`, to its end.
 
-        Ids and positions are those of the first time. Acknowledges and moves nothing: `committed` is not
+        Without what a person has passed over. Ids and positions are those of the first time. Acknowledges and moves nothing: `committed` is not
         called. Raises `SourceUnavailable` where the system cannot be asked.
         """
         ...

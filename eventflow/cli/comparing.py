@@ -60,8 +60,8 @@ async def _ask(pool: Pool, spec: SourceSpec, row: dict[str, Any], *, deep: bool)
         async with aclosing(cast("Repeating", source).again(partition, cursor)) as batches:
             async for batch in batches:
                 await repeated.add(pool, spec.name, batch.records)
-    # What retention removed may still be there; so may what a person has passed over.
-    excused = row.get("retired", 0) >= repeated.unknown or row.get("gaps", 0)
+    # What retention has removed here may still be there.
+    excused = row.get("retired", 0) >= repeated.unknown
     return _judge(row, repeated.there, 0 if excused else repeated.unknown, repeated.names)
 
 
