@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
+from uuid import UUID
 
 import structlog
 
 from eventflow.errors import SourceUnavailable
-from eventflow.source import Mirroring
+from eventflow.source import DeadLetter, Mirroring
 from eventflow.sources import Reading
 from eventflow.store import dead_letters
 from eventflow.store.failures import is_disconnect
@@ -73,9 +74,11 @@ class Mirror:
         except Exception as error:
             if patience.pause == 0.0:
                 reason = str(error) or type(error).__name__
-                known = isinstance(error, SourceUnavailable | TimeoutError) or is_disconnect(error)
+                known = isinstance(error, SourceUnavailable) or is_disconnect(error)
                 log.warning("mirror_waiting", source=name, reason=reason, exc_info=None if known else error)
-            patience.pause = min(LONGEST_BACKOFF_SECONDS, 2 * patience.pause or 1.0)
+            # Postgres is asked at once when it is back; what stands behind the source is spared.
+            doubled = POLL_SECONDS if is_disconnect(error) else (2 * patience.pause or 1.0)
+            patience.pause = min(LONGEST_BACKOFF_SECONDS, doubled)
             jitter = random.uniform(0.75, 1.25)  # noqa: S311 - jitter
             patience.not_before = asyncio.get_running_loop().time() + patience.pause * jitter
         else:
@@ -93,9 +96,17 @@ async def mirror_some(pool: Pool, name: str, source: Mirroring) -> int:
     async with pool.acquire() as conn, conn.transaction():
         letters = await dead_letters.unmirrored(conn, name, AT_ONCE)
         if letters:
-            async with asyncio.timeout(MIRROR_SECONDS):
-                refused = await source.mirror(letters)
+            refused = await _within_limit(name, source, letters)
             for letter_id, reason in refused.items():
                 log.error("letter_not_mirrored", source=name, dead_letter=str(letter_id), reason=reason)
             await dead_letters.mirrored(conn, letters)
     return len(letters)
+
+
+async def _within_limit(name: str, source: Mirroring, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
+    try:
+        async with asyncio.timeout(MIRROR_SECONDS):
+            return await source.mirror(letters)
+    except TimeoutError as error:
+        reason = f"source '{name}': its dead letters were not copied within {MIRROR_SECONDS:g} s"
+        raise SourceUnavailable(reason) from error

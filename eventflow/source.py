@@ -259,8 +259,9 @@ class Repeating(Protocol):
     def again(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """From the source's configured beginning, as far as that is still there, up to `cursor`, to its end.
 
-        Without what a person has passed over. Ids and positions are those of the first time. Acknowledges and moves nothing: `committed` is not
-        called. Raises `SourceUnavailable` where the system cannot be asked.
+        Without what a person has passed over. Ids and positions are those of the first time. Acknowledges and
+        moves nothing: `committed` is not called.
+        Raises `SourceUnavailable` where the system cannot be asked.
         """
         ...
 
@@ -376,7 +377,7 @@ class Mirroring(Protocol):
         ...
 
     async def mirror(self, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
-        """Write a copy of each, in this order; returns when all are durable there.
+        """Write a copy of each; returns when all are durable there.
 
         Those that the other side will never take are returned, each with the reason. At least once: the same
         letters come again where this process dies, or this raises. Takes a few seconds at most. Raises

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -34,28 +35,39 @@ _POSITION: Final = ("topic", "partition", "offset")
 async def mirror(
     name: str, config: KafkaConfig, context: SourceContext, letters: Sequence[DeadLetter]
 ) -> Mapping[UUID, str]:
-    """Write the copies, in order; the letters that the topic will never take, with the reasons.
+    """Write the copies; the letters that the topic will never take, with the reasons.
 
     All of them side by side first. Where that fails for one, a producer may not go on after it, so those that
     are not written go one by one. Raises `SourceUnavailable`.
     """
     topic = fill(config.dead_letter_topic or "", context.secret)
     reached = await asyncio.to_thread(access, name, config, context.folder, context.secret)
-    refused: dict[UUID, str] = {}
     try:
         async with _publisher(reached) as publisher:
             sent = await asyncio.gather(
                 *(publisher.send(copy(topic, letter)) for letter in letters), return_exceptions=True
             )
-        for letter, outcome in zip(letters, sent, strict=True):
-            if isinstance(outcome, NotPublished):
-                async with _publisher(reached) as publisher:
-                    if (reason := await _refusal(publisher, copy(topic, letter))) is not None:
-                        refused[letter.id] = reason
-            elif isinstance(outcome, BaseException):
+        for outcome in sent:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, NotPublished):
                 raise outcome
+        unsent = [
+            letter for letter, outcome in zip(letters, sent, strict=True) if isinstance(outcome, NotPublished)
+        ]
+        return await _one_by_one(reached, topic, unsent)
     except NotPublished as error:
         raise SourceUnavailable(f"source '{name}': dead_letter_topic: {error}") from error
+
+
+async def _one_by_one(reached: Access, topic: str, letters: Sequence[DeadLetter]) -> dict[UUID, str]:
+    """The letters that are refused, with the reasons; a new producer after each of them."""
+    refused: dict[UUID, str] = {}
+    rest = deque(letters)
+    while rest:
+        async with _publisher(reached) as publisher:
+            while rest and not publisher.broken:
+                if (reason := await _refusal(publisher, copy(topic, rest[0]))) is not None:
+                    refused[rest[0].id] = reason
+                rest.popleft()
     return refused
 
 

@@ -126,7 +126,7 @@ async def open_ids(
 
 
 # The letters stay locked while they are copied, which may take longer than a node's other transactions may.
-PATIENCE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+PATIENCE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
 
 UNMIRRORED: Final[LiteralString] = """
 SELECT id, stage, reason, source, position, rule, raw, attributes, created

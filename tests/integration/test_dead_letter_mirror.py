@@ -124,6 +124,24 @@ async def test_a_failure_leaves_the_whole_lot_for_the_next_try(pool: Pool) -> No
     assert source.ids == mine * 2
 
 
+async def test_one_that_does_not_answer_is_given_up_in_time_and_its_letters_are_free_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "MIRROR_SECONDS", 0.05)
+    letter = await bury(pool)
+
+    class Silent(Other):
+        async def mirror(self, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
+            await asyncio.sleep(1000)
+            return {}
+
+    with pytest.raises(SourceUnavailable, match=r"were not copied within 0.05 s"):
+        await mirror_some(pool, "payments", Silent())
+    async with pool.acquire() as conn:
+        await dead_letters.discard(conn, [letter])
+    assert await unmirrored(pool) == {letter}
+
+
 async def test_what_the_other_side_never_takes_does_not_hold_up_the_others(pool: Pool) -> None:
     mine = [await bury(pool, number=number) for number in range(3)]
     source = Other()
@@ -245,6 +263,7 @@ async def test_a_copy_that_the_broker_refuses_is_left_out_and_the_rest_is_writte
         """As a real broker: what is too large leaves a hole in the producer's sequence."""
         if record.value == b"large":
             tripped.append(self)
+            self.broken = True
             raise NotPublished("too large", refused=True)
         if self in tripped:
             raise NotPublished("out of order")

@@ -122,3 +122,25 @@ async def test_no_letter_is_missing_from_the_topic_after_kill_9(
     )
     assert copies.keys() == (await rows(pool)).keys()
     assert copies.total() <= 1200 + 3 * AT_ONCE  # the lot that was in hand is repeated, and no more
+
+
+async def test_copies_that_the_topic_refuses_are_left_out_and_those_around_them_written(
+    kafka: Broker, topic: str, database: str, pool: Pool, tmp_path: Path
+) -> None:
+    """Of a lot whose large ones leave holes in the producer's sequence, which real brokers notice."""
+    place, settings = await prepared(kafka, topic, database, tmp_path)
+    await kafka.delete_topic(f"{topic}.dead")
+    await kafka.create_topic(f"{topic}.dead", settings={"max.message.bytes": "2000"})
+    values = [b"broken %d %s" % (number, b"x" * 3000 * (number % 7 == 3)) for number in range(30)]
+    await send(kafka, topic, [*values])
+    async with place.serve(settings=settings) as served:
+
+        async def noted() -> bool:
+            letters = await rows(pool)
+            return len(letters) == 30 and all(row["mirrored"] for row in letters.values())
+
+        await until(noted)
+        log = served.log.read_text()
+    assert log.count("letter_not_mirrored") == 4
+    copies = await records(kafka, f"{topic}.dead")
+    assert sorted(one.value for one in copies) == sorted(value for value in values if len(value) < 2000)
