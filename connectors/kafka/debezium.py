@@ -18,7 +18,7 @@ from connectors.kafka.formats import Content, base64_text, content_type, decode_
 from eventflow.errors import Undecodable
 from eventflow.event import JSON
 
-_TYPES: Final = {
+TYPES: Final = {
     "c": "row.inserted",
     "u": "row.updated",
     "d": "row.deleted",
@@ -61,7 +61,7 @@ def read_debezium(raw: bytes, headers: Mapping[str, JSON]) -> Content:
         value = cast("Row", value)["payload"]
     kind = content_type(headers) if headers else None
     op = cast("Row", value).get("op") if isinstance(value, dict) else None
-    if not isinstance(op, str) or op not in _TYPES:
+    if not isinstance(op, str) or op not in TYPES:
         # Heartbeats, transaction boundaries, schema changes, logical decoding messages (op m).
         return Content(value, datacontenttype=kind, vague=True)
     return _row(cast("Row", value), kind)
@@ -86,7 +86,7 @@ def _row(envelope: Row, kind: str | None) -> Content:
         data["unchanged"] = unchanged
     return Content(
         data,
-        type=_TYPES[op],
+        type=TYPES[op],
         subject=_table(origin),
         time=moment(origin["ts_ms"]) if type(origin.get("ts_ms")) is int and origin["ts_ms"] > 0 else None,
         datacontenttype=kind,

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from connectors.kafka.cloudevents import read_cloudevent, read_without_value
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.debezium import read_debezium
+from connectors.kafka.debezium import TYPES, read_debezium
 from connectors.kafka.formats import Content, Read, base64_text, moment, read_bytes, read_json, read_text
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record
-from eventflow.source import Predicate
+from eventflow.source import Predicate, Sends
 
 DEFAULT_TYPE: Final = "kafka.record"
 VARIABLES: Final = ("data", "headers", "key", "topic", "partition", "offset", "cloudevent")
@@ -40,6 +40,15 @@ _TOMBSTONE: Final = Content(None, vague=True)
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 Meta = dict[str, JSON]
+
+
+def sends(config: KafkaConfig) -> Sends:
+    """Types and fields that the words alone tell: a sender's own attributes and JSON are not among them."""
+    types = frozenset({DEFAULT_TYPE, *(TYPES.values() if config.format == "debezium" else ())})
+    return Sends(
+        types=None if config.type or config.format == "cloudevents" else types,
+        fields=frozenset() if config.format in ("text", "bytes") else None,
+    )
 
 
 class RecordMaker:

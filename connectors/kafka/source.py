@@ -24,11 +24,11 @@ import structlog
 from pydantic import BaseModel
 
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.record import RecordMaker
+from connectors.kafka.record import RecordMaker, sends
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Record
 from eventflow.glob import compile_glob
-from eventflow.source import Batch, DeadLetter, Delivery, Progress, Receipt, Resumption, SourceContext
+from eventflow.source import Batch, DeadLetter, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
 
 if TYPE_CHECKING:
     from connectors.kafka.cluster import Layout
@@ -66,6 +66,11 @@ class KafkaSource:
         self._first_listing: frozenset[str] | None = None
         self._missing: frozenset[str] = frozenset()
         self._handed_over: dict[UUID, tuple[str, int]] = {}
+
+    @classmethod
+    def sends(cls, config: KafkaConfig) -> Sends:
+        """What its records may be."""
+        return sends(config)
 
     async def origin(self) -> str:
         """The cluster's id."""

@@ -47,3 +47,27 @@ def test_the_event_of_the_page_is_what_its_record_becomes() -> None:
     assert {name: getattr(made, name) for name in shown} == {
         **shown, "time": datetime.fromisoformat(shown["time"]),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "match", "warning"),
+    [
+        ("format: json", "type: kafka.recrod", "did you mean 'kafka.record'?"),
+        ("format: json, type: data.kind", "type: anything", None),
+        ("format: cloudevents", "type: com.example.paid", None),
+        ("format: debezium", "type: row.insert", "did you mean 'row.inserted'?"),
+        ("format: debezium", "type: kafka.record, data.ts_ms: 5", None),
+        ("format: text", "type: kafka.record, data.kind: order", "data.kind"),
+    ],
+)
+def test_check_knows_what_a_topic_sends(words: str, match: str, warning: str | None, tmp_path: Path) -> None:
+    text = f"""
+sources:
+  topic: {{connector: kafka, bootstrap: b, topics: [t], initial: latest, {words}}}
+rules:
+  seen: {{from: topic, match: {{{match}}}, emit: seen}}
+"""
+    loaded = load({"r.yaml": text.encode()}, folder=tmp_path, connectors=find_connectors())
+    said = [str(problem) for problem in loaded.warnings]
+    assert len(said) == (warning is not None)
+    assert warning is None or warning in said[0]
