@@ -37,6 +37,8 @@ LOOK_SECONDS: Final = 10.0
 """How long a source may take to say what stands behind it."""
 LOOK_EVERY_SECONDS: Final = 5.0
 """How often a source that is well is asked."""
+TRIED_SECONDS: Final = 0.5
+"""The pause before what senders push is served again, and how long that must then last to be called running."""
 PROMPT_SECONDS: Final = 0.5
 """How long a round of claims waits for those who are being asked; the slower ones are claimed later."""
 
@@ -311,8 +313,7 @@ class Sources:
     async def _report(self, reading: Reading, message: str) -> None:
         reading.failed()
         log.warning("source_waiting", source=reading.spec.name, reason=message)
-        async with self._pool.acquire() as conn:
-            await ownership.report(conn, reading.spec.name, "", "waiting", message)
+        await self._say(reading.spec.name, "waiting", message)
         reading.reported = True
 
     async def _take_back_report(self, reading: Reading) -> None:
@@ -358,23 +359,36 @@ class Sources:
             log.warning("release_failed", source=claim.source, partition=claim.partition, error=repr(error))
 
     async def _serve(self, reading: Reading) -> None:
-        """Commit what senders push, for as long as the source is configured."""
+        """Commit what senders push, for as long as the source is configured; say why where that fails."""
+        name, reason = reading.spec.name, None
         while True:
+            serving = asyncio.create_task(self._ingest.run_pushed(name, reading.source))
             try:
-                await self._serve_once(reading)
+                if reason is not None:
+                    await asyncio.wait({serving}, timeout=TRIED_SECONDS)
+                if not serving.done():
+                    await self._say(name, "running", None)
+                    reason = None
+                await serving
             except Exception as error:
-                log.warning("source_failed", source=reading.spec.name, error=repr(error))
-                await asyncio.sleep(0.2)
+                message = str(error) if isinstance(error, SourceError) else repr(error)
+                if message != reason:
+                    reason = message
+                    log.warning("source_failed", source=name, reason=reason)
+                    await self._say_if_possible(name, reason)
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+            await asyncio.sleep(TRIED_SECONDS)
 
-    async def _serve_once(self, reading: Reading) -> None:
-        """Returns after a pause where the source lacks something (a secret), which `sources` then says."""
-        try:
-            await reading.ask()
-        except SourceUnavailable as error:
-            await self._report(reading, str(error))
-            await asyncio.sleep(reading.pause_left())
-            return
-        reading.reported = False
+    async def _say(self, name: str, state: str, message: str | None) -> None:
         async with self._pool.acquire() as conn:
-            await ownership.report(conn, reading.spec.name, "", "running", None)
-        await self._ingest.run_pushed(reading.spec.name, reading.source)
+            await ownership.report(conn, name, "", state, message)
+
+    async def _say_if_possible(self, name: str, message: str) -> None:
+        """What failed may be Postgres itself."""
+        try:
+            await self._say(name, "waiting", message)
+        except Exception as error:
+            if not is_disconnect(error):
+                raise

@@ -111,6 +111,19 @@ class Pushed(Waiting):
     delivery = Delivery.pushed
 
 
+class Refusing(Pushed):
+    """Cannot be served for now."""
+
+    refusing = True
+
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        self.begun += 1
+        if self.refusing:
+            raise SourceUnavailable("secret K is not set")
+        await asyncio.Event().wait()
+        yield Batch([])
+
+
 class GivingUp(Waiting):
     """A pushed source with something inside that was cancelled."""
 
@@ -331,6 +344,27 @@ async def test_a_source_that_starts_paused_is_not_served(reading_of: Any, pool: 
     async with reading_of(spec("hook", Pushed)) as (made, specs):
         await made.reconcile(specs)
         assert made._readings["hook"].tasks == {}
+
+
+async def test_what_is_pushed_says_why_it_cannot_be_served(
+    reading_of: Any, pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "TRIED_SECONDS", 0.02)
+
+    async def state() -> tuple[str, str | None]:
+        row = (await rows(pool)).get(("hook", ""))
+        return ("", None) if row is None else (row["state"], row["message"])
+
+    async with reading_of(spec("hook", Refusing)) as (made, specs):
+        await made.reconcile(specs)
+        source: Any = made._readings["hook"].source
+        await until(lambda: source.begun > 5)
+        assert await state() == ("waiting", "secret K is not set")
+        source.refusing = False
+        async with asyncio.timeout(10):
+            while await state() != ("running", None):
+                await asyncio.sleep(0.01)
+    assert capsys.readouterr().out.count("source_failed") == 1
 
 
 async def until(true: Callable[[], bool]) -> None:
