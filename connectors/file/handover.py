@@ -36,6 +36,11 @@ class Handover:
         self._scanner = scanner
         self._handed: dict[UUID, list[Handed]] = {}
 
+    @property
+    def open(self) -> int:
+        """Files of batches that nobody has committed or refused yet."""
+        return sum(map(len, self._handed.values()))
+
     async def batch(self, looks: Mapping[bytes, Look]) -> Batch | None:
         """None where the ledger agrees with all of them. Raises `SourceUnavailable` where the root went."""
         known = await self._context.known(list(looks))

@@ -32,7 +32,7 @@ from connectors.file.pattern import PathPattern
 from connectors.file.record import Recorder
 from connectors.file.scan import Scanner
 from connectors.file.watch import Hint, Kind, Watcher, inotify_tells
-from eventflow.source import Batch, Receipt, SourceContext
+from eventflow.source import Batch, Progress, Receipt, SourceContext
 
 log = structlog.get_logger()
 
@@ -71,11 +71,12 @@ class Intake:
         self._folder = folder
         self._watcher: Watcher | None = None
         self._candidates = Candidates()
-        self._running: set[asyncio.Future[list[Look]]] = set()
+        self._running: dict[asyncio.Future[list[Look]], int] = {}
         self._looks: deque[Look] = deque()
         self._scan: AsyncGenerator[None] | None = None
         self._folders: dict[bytes, bool] = {}
         self._full_due = 0.0
+        self._compared = False
         self._reported: set[bytes] = set()
 
     # ------------------------------------------------------------------ the loop
@@ -111,6 +112,18 @@ class Intake:
     def refused(self, batch: Batch) -> None:
         for path in self._handover.refused(batch):
             self._candidates.now(Candidate(path))
+
+    def behind(self) -> Progress:
+        """Files noticed and not taken in: to be looked at, still being written, or about to be committed."""
+        hints = self._watcher.waiting if self._watcher else 0
+        looked_at = sum(self._running.values()) + len(self._looks)
+        lag = hints + len(self._candidates) + looked_at + self._handover.open
+        note = None
+        if not self._compared:
+            note = "the folder is being compared with what is known; more files may turn up"
+        elif self._watcher is None and self._config.watch == "auto":
+            note = "inotify does not tell of this folder (the log says why): it is compared every second"
+        return Progress(lag, "files", note)
 
     async def close(self) -> None:
         """End the threads, each at its next file or megabyte. Waits for none: a file system may hang."""
@@ -243,6 +256,7 @@ class Intake:
                     self._candidates.now(Candidate(path))
                 yield
         await self._scanner.in_order()
+        self._compared = True
         took = time.monotonic() - started
         usual = self._config.rescan.total_seconds()
         pause = usual if self._watcher else min(usual, POLL_SECONDS)
@@ -263,7 +277,7 @@ class Intake:
         while self._candidates.ready and len(self._running) < LOOKERS and len(self._looks) < MOST_LOOKS:
             share = math.ceil(self._candidates.ready / LOOKERS)
             chosen = self._candidates.take(min(share, LOOKS_AT_ONCE))
-            self._running.add(self._look(chosen))
+            self._running[self._look(chosen)] = len(chosen)
 
     def _look(self, candidates: Sequence[Candidate]) -> asyncio.Future[list[Look]]:
         look = self._loop.run_in_executor(self._threads, self._looking.at_all, candidates)
@@ -272,7 +286,7 @@ class Intake:
 
     def _collect_looks(self) -> None:
         for done in [look for look in self._running if look.done()]:
-            self._running.remove(done)
+            del self._running[done]
             for look in done.result():
                 if look.seen in (Seen.unsettled, Seen.out_of_reach):
                     self._candidates.unfinished(look)

@@ -29,8 +29,9 @@ from connectors.file.intake import Intake
 from connectors.file.locate import locate
 from connectors.file.outside import compare
 from connectors.file.pattern import PathPattern
+from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON
-from eventflow.source import Batch, Delivery, Outside, Receipt, Sends, SourceContext
+from eventflow.source import Batch, Delivery, Outside, Progress, Receipt, Sends, SourceContext
 
 
 class FileSource:
@@ -68,6 +69,8 @@ class FileSource:
                 async for batch in batches:
                     yield batch
         finally:
+            if self._intake is intake:
+                self._intake = None
             await intake.close()
 
     async def committed(self, batch: Batch, receipts: Sequence[Receipt | None]) -> None:
@@ -77,6 +80,12 @@ class FileSource:
     async def refused(self, batch: Batch, error: Exception) -> None:
         if self._intake:
             self._intake.refused(batch)
+
+    async def progress(self, partition: str, cursor: JSON) -> Progress:
+        """What the running call of `batches` has before it."""
+        if self._intake is None:
+            raise SourceUnavailable(f"source '{self._name}': nobody reads the folder here")
+        return self._intake.behind()
 
     async def outside(self) -> Outside:
         """The folder beside the ledger, for `audit`."""

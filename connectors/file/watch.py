@@ -112,6 +112,11 @@ class Watcher:
     def alive(self) -> bool:
         return self._reader.is_alive()
 
+    @property
+    def waiting(self) -> int:
+        """Hints that nobody has taken yet."""
+        return len(self._hints)
+
     def add(self, folder: bytes) -> None:
         """Watch a folder (under the root). Raises `OSError`: ENOSPC where the kernel's limit is reached."""
         full = os.path.join(self._root, folder) if folder else self._root

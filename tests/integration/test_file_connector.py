@@ -16,7 +16,7 @@ import pytest
 from connectors.file import watch
 from eventflow.errors import SourceUnavailable
 from eventflow.event import Broken, Event
-from eventflow.source import Outside
+from eventflow.source import Outside, Progress
 from tests.integration.landing import Landing, burst, said, until_no_thread_is_left
 
 
@@ -366,6 +366,22 @@ async def test_without_inotify_it_polls(landing: Landing, monkeypatch: pytest.Mo
         await reading.take(1)
         landing.put("second")
         assert await landing.next(reading) == ["file.arrived second#1"]
+
+
+async def test_what_is_not_taken_in_yet_is_counted(landing: Landing) -> None:
+    async def behind() -> Progress:
+        return await reading.source.progress("", None)  # type: ignore[attr-defined]
+
+    async with landing.read(settle={"quiet": "1h"}) as reading:
+        await landing.until_watched(reading)
+        assert await landing.rest(reading) == []
+        before = (
+            await behind()
+        )  # a probe may have come before the watch: the scan cannot see that it was renamed
+        for number in range(7):
+            (landing.root / f"written-{number}").touch()
+        assert await landing.rest(reading) == []
+        assert await behind() == Progress((before.lag or 0) + 7, "files")
 
 
 async def test_two_readers_of_one_folder_take_each_file_once(landing: Landing) -> None:
