@@ -38,7 +38,7 @@ LOOK_SECONDS: Final = 10.0
 LOOK_EVERY_SECONDS: Final = 5.0
 """How often a source that is well is asked."""
 TRIED_SECONDS: Final = 0.5
-"""The pause before what senders push is served again, and how long that must then last to be called running."""
+"""The pause before what senders push is served again, and how long that must last to be called running."""
 PROMPT_SECONDS: Final = 0.5
 """How long a round of claims waits for those who are being asked; the slower ones are claimed later."""
 
