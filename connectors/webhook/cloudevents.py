@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +29,7 @@ _KNOWN = frozenset(
 )
 _EXTENSION = re.compile(r"[a-z0-9]+")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_LEAP = re.compile(r"(T\d\d:\d\d):60")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _MARKS = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 _TAKEN_APART = 256 << 10
@@ -142,10 +143,12 @@ def _required(texts: Mapping[str, str | None], name: str) -> str:
 
 
 def _time(text: str | None) -> datetime | None:
+    """In UTC; a leap second is the one after it."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text.upper())
+        written, leap = _LEAP.subn(r"\1:59", text.upper())
+        moment = datetime.fromisoformat(written) + timedelta(seconds=leap)
         if moment.tzinfo is None:
             raise Undecodable("the CloudEvent's time has no offset")
         return moment.astimezone(UTC)
@@ -176,7 +179,7 @@ def _data(members: Mapping[str, JSON], content_type: str | None) -> JSON:
         raw = base64.b64decode(encoded, validate=True)
     except (TypeError, ValueError, binascii.Error):
         raise Undecodable("the CloudEvent's data_base64 is no base64") from None
-    return decode_body(raw, content_type or "application/octet-stream")
+    return decode_body(raw, content_type or "application/octet-stream") if raw else None
 
 
 def _unescaped(name: str, value: str) -> str:

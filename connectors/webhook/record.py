@@ -148,7 +148,8 @@ class RecordMaker:
             else:
                 if self._cloudevents and cloudevents.BINARY in kept.headers:
                     sent = cloudevents.from_headers(kept.headers)
-                data = self._decoded(kept)
+                # A CloudEvent without data has no bytes, whatever its content type.
+                data = self._decoded(kept) if kept.body or sent is None else None
             return self._event(kept, data, sent)
         except Undecodable as error:
             return self._broken(kept, error.reason, data, sent)

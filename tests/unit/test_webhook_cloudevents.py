@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -140,6 +140,11 @@ def test_extensions_of_a_structured_event_keep_their_types() -> None:
     assert one.extensions == {"partition": 3, "sampled": True, "traceparent": "00-a"}
 
 
+def test_times_are_those_of_rfc_3339() -> None:
+    for text in ("2016-12-31T23:59:60Z", "2017-01-01t00:00:00z", "2017-01-01T05:30:00.000000001+05:30"):
+        assert event(ORDER | {"time": text}).time == datetime(2017, 1, 1, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [("plain", "plain"), ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"), ('"a b \\" c"', 'a b " c'),
@@ -160,7 +165,8 @@ def test_binary_data_is_any_content() -> None:
     }
     one = event(b"a,b", headers)
     assert (one.data, one.datacontenttype, one.raw) == ("a,b", "text/csv", b"a,b")
-    assert event(b"", headers | {"content-type": "application/octet-stream"}).data == ""
+    for kind in ("application/octet-stream", "application/json", "text/plain"):
+        assert event(b"", headers | {"content-type": kind}).data is None
 
 
 @pytest.mark.parametrize(
