@@ -19,6 +19,7 @@ help:
 	@echo 'make kill     60 s of kill -9 while data arrives, judged by an oracle (exit 1: it found something)'
 	@echo '              make kill SEED=7 SECONDS=20         replay a run, or a shorter one'
 	@echo '              make kill MUTANT=name               with a planted bug: must be caught; MUTANT=list names them'
+	@echo 'make million  a million Kafka records through nodes and brokers that are killed; minutes; SEED=7 RECORDS=50000'
 	@echo 'make planted  bugs planted at the sources, each of which its test must notice; ROW="f1 k5": some of them'
 	@echo 'make bench    every figure beside its floor; wants the machine for itself'
 	@echo '              make bench ARGS="--only ingest"     some of them'
@@ -76,6 +77,11 @@ ifeq ($(MUTANT),list)
 else
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(MUTANT),--mutant $(MUTANT)) $(ARGS)
 endif
+
+.PHONY: million
+million: $(VENV)
+	@$(RUN) tests.kafka.broker > /dev/null
+	@$(RUN) tests.kafka.million $(if $(SEED),--seed $(SEED)) $(if $(RECORDS),--records $(RECORDS)) $(ARGS)
 
 .PHONY: planted planted-page
 planted: $(VENV)
