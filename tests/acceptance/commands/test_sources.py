@@ -159,6 +159,11 @@ async def test_pause_and_resume_lose_nothing_through_kills(place: Place, pool: P
             assert f"paused {source}" in await said(place, "pause", source)
             assert "paused already" in await said(place, "pause", source)
         write(place, "a", 2)
+
+        async def told_to_come_again() -> bool:
+            return (await served.post("/hooks/web", b'{"n": 101}'))[0] == 503
+
+        await until(told_to_come_again)
         await served.kill()
     async with place.serve(settings=settings) as served:
         write(place, "b", 3)
