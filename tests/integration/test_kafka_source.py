@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.protocol.fetch import FetchRequest_v11
 
 from connectors.kafka import KafkaSource, partition, patience
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.protocol import Fetch
 from eventflow.errors import SourceUnavailable
 from eventflow.event import Event
 from eventflow.testing.reading import Core, Reading
@@ -195,3 +197,21 @@ async def test_a_named_topic_that_is_not_there_is_said_and_others_are_read(
         await source(tmp_path, mock.bootstrap, topics=["refunds"]).partitions()
     found = await source(tmp_path, mock.bootstrap, topics=["refunds", "orders"]).partitions()
     assert found == ["orders/0", "orders/1", "orders/2", "orders/3"]
+
+
+async def test_brokers_that_know_no_topic_ids_in_fetches_are_read_by_name(
+    tmp_path: Path, mock: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka 2.8 to 3.0."""
+    monkeypatch.setattr(Fetch, "_CLASSES", (FetchRequest_v11,))
+    core = Core(tmp_path)
+    mock.send_all("orders", [b'{"n":%d}' % number for number in range(5)], partition=2)
+    async with Reading(source(tmp_path, mock.bootstrap, core), core) as records:
+        taken = await records.take(5)
+    assert [record.data["n"] for record in taken if isinstance(record, Event)] == list(range(5))
+
+
+async def test_check_hears_of_missing_topics(tmp_path: Path, mock: MockCluster) -> None:
+    assert await source(tmp_path, mock.bootstrap).examine() == []
+    (missing,) = await source(tmp_path, mock.bootstrap, topics=["orders", "refunds"]).examine()
+    assert missing.startswith("no such topic, or we may not see it: refunds")
