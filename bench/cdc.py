@@ -35,15 +35,15 @@ ROUNDS: Final = 3
 LEASE: Final = timedelta(seconds=60)
 TABLE: Final = """
 CREATE TABLE public.orders (
-    id bigint PRIMARY KEY, kind text, rows int, region text, price float8, flag boolean, at timestamptz, doc jsonb,
-    note text)
+    id bigint PRIMARY KEY, kind text, rows int, region text, price float8, flag boolean, at timestamptz,
+    doc jsonb, note text)
 """
 # Ten of a hundred rows are of a kind that a rule asks for.
 INSERT: Final = """
 INSERT INTO public.orders
 SELECT n, CASE WHEN n % 10 = 0 THEN 'kind-' || (n / 10) % 100 ELSE 'other-' || n % 1000 END, n % 5000 + 1,
-       (ARRAY['eu', 'us', 'apac'])[n % 3 + 1], n / 7.0, n % 2 = 0, now(), jsonb_build_object('a', n, 'b', 'x'),
-       repeat('x', 200)
+       (ARRAY['eu', 'us', 'apac'])[n % 3 + 1], n / 7.0, n % 2 = 0, now(),
+       jsonb_build_object('a', n, 'b', 'x'), repeat('x', 200)
 FROM generate_series($1::int, $2::int) AS n
 """
 
@@ -141,7 +141,8 @@ async def _readable(loop: asyncio.AbstractEventLoop, pgconn: pq.abc.PGconn) -> N
 def _rules(number: int = 100) -> bytes:
     """`number` rules, of which one matches every tenth row."""
     blocks = [
-        f"  r{n}: {{match: {{type: row.inserted, data.after.kind: kind-{n}, data.after.rows: {{gte: 1}}}}, run: noop}}"
+        f"  r{n}: {{match: {{type: row.inserted, data.after.kind: kind-{n}, data.after.rows: {{gte: 1}}}}, "
+        "run: noop}"
         for n in range(number)
     ]
     head = "workflows:\n  noop: {tasks: {task: {shell: ['true']}}}\nrules:\n"

@@ -1,4 +1,4 @@
-"""The tasks of postgres_cdc.yaml: plain functions. What they return must be JSON; what they raise fails the run."""
+"""The tasks of postgres_cdc.yaml: plain functions. What they return must be JSON."""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ class Engine:
             _, timeline, _, _ = (await sender.rows("IDENTIFY_SYSTEM"))[0]
         if state.slot is None or state.slot.lost or state.slot.confirmed is None:
             raise UsageError(
-                f"source '{self._name}': the slot '{self._names[0]}' is {'lost' if state.slot else 'not there'}; "
+                f"source '{self._name}': the slot '{self._names[0]}' is "
+                f"{'lost' if state.slot else 'not there'}; "
                 f"make it first: eventflow sources setup {self._name} --run"
             )
         first, last = state.slot.confirmed, state.server.wal

@@ -55,8 +55,9 @@ def check(
 def _stopped(what: str, name: str, position: Position, to: str) -> SourceStopped:
     missing = {"from": lsn_text(position.lsn), "to": to}
     return SourceStopped(
-        f"{what}: changes from {missing['from']} to {to} may be missing; run `eventflow sources setup {name}` "
-        f"if there is no slot, then `eventflow sources resume {name} --from earliest`",
+        f"{what}: changes from {missing['from']} to {to} may be missing; "
+        f"run `eventflow sources setup {name}` if there is no slot, "
+        f"then `eventflow sources resume {name} --from earliest`",
         missing,
     )
 
@@ -95,14 +96,16 @@ async def check_timeline(name: str, sender: Walsender, position: Position) -> in
             at = "never" if left is None else lsn_text(left)
             raise SourceStopped(
                 f"source '{name}': another server is there now, on timeline {timeline}, which left ours "
-                f"({position.timeline}) at {at}, before our position {lsn_text(position.lsn)}: what we took in "
-                f"after that never happened there; `eventflow sources resume {name} --from earliest` goes on",
+                f"({position.timeline}) at {at}, before our position {lsn_text(position.lsn)}: "
+                f"what we took in after that never happened there; "
+                f"`eventflow sources resume {name} --from earliest` goes on",
                 {"from": at, "to": lsn_text(position.lsn)},
             )
     elif end is not None and parse_lsn(end) < position.lsn:
         raise SourceStopped(
-            f"source '{name}': the server's WAL ends at {end}, before our position {lsn_text(position.lsn)}: it "
-            f"was put back to an earlier state; `eventflow sources resume {name} --from earliest` goes on",
+            f"source '{name}': the server's WAL ends at {end}, before our position "
+            f"{lsn_text(position.lsn)}: it was put back to an earlier state; "
+            f"`eventflow sources resume {name} --from earliest` goes on",
             {"from": end, "to": lsn_text(position.lsn)},
         )
     return timeline
@@ -135,7 +138,8 @@ async def start(
         if reader and reader.pid is not None:
             if reader.application is not None and reader.application != application_name(name):
                 raise SourceUnavailable(
-                    f"source '{name}': the slot '{names[0]}' is read by '{reader.application}' (process {reader.pid})"
+                    f"source '{name}': the slot '{names[0]}' is read by "
+                    f"'{reader.application}' (process {reader.pid})"
                 )
             await end_reader(session, reader.pid, application_name(name))
             await asyncio.sleep(0.05)

@@ -35,6 +35,7 @@ class Origin:
 
 
 def postgres_time(microseconds: int) -> datetime:
+    """A time of the protocol."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 

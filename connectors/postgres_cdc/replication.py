@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
@@ -109,6 +111,21 @@ class Walsender(Session):
             self._pq.consume_input()
         except psycopg.Error as error:
             raise self.gone(error) from error
+
+    @contextmanager
+    def on_arrival(self, take: Callable[[], bool]) -> Generator[None]:
+        """Inside, call `take` whenever something can be received, for as long as it says so."""
+        socket = self.socket()
+
+        def arrived() -> None:
+            if not take():
+                self._loop.remove_reader(socket)
+
+        self._loop.add_reader(socket, arrived)
+        try:
+            yield
+        finally:
+            self._loop.remove_reader(socket)
 
     async def wait(self, seconds: float) -> None:
         """Until something can be received, at most so long. Raises `SourceUnavailable` after a silence."""

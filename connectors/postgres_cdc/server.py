@@ -29,7 +29,7 @@ SELECT json_build_object(
 
 
 class Server(msgspec.Struct, frozen=True):
-    """`keeps` is `max_slot_wal_keep_size` in bytes, below 0 for no limit; `wal` the current end of the WAL."""
+    """`keeps` is `max_slot_wal_keep_size` in bytes, below 0 for no limit; `wal` the end of the WAL."""
 
     system: str
     database: str
@@ -123,8 +123,10 @@ JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkin
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table that is there. `identity` is its replica identity (d, n, f, i); `key` what tells its rows
-    apart in the stream, name and type's OID each: the identity's index, or the primary key.
+    """A table that is there. `identity` is its replica identity: d, n, f or i.
+
+    `key` tells its rows apart in the stream, name and type's OID of each column: the identity's index, or
+    the primary key.
     """
 
     oid: int
@@ -141,6 +143,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 async def server(session: Session) -> Server:
+    """The server itself."""
     return msgspec.convert(await session.json(READ_SERVER), Server)
 
 
@@ -184,6 +187,7 @@ class State:
 
 
 async def look(session: Session, config: PostgresCdcConfig, slot_name: str, publication_name: str) -> State:
+    """Raises `SourceUnavailable`."""
     return State(
         await server(session),
         await slot(session, slot_name),
@@ -193,4 +197,5 @@ async def look(session: Session, config: PostgresCdcConfig, slot_name: str, publ
 
 
 def missing_tables(config: PostgresCdcConfig, there: Mapping[str, Table]) -> Sequence[str]:
+    """The configured ones that are not there."""
     return [table.table for table in config.tables if table.table not in there]

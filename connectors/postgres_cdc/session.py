@@ -121,7 +121,8 @@ class Session:
         return SourceUnavailable(f"source '{self._source}': the server is gone: {said(error)}")
 
     async def _result(self) -> PGresult:
-        while self._pq.flush():  # commands are short: hardly ever
+        # Commands are short, so that this hardly ever waits.
+        while self._pq.flush():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         last: PGresult | None = None
         while True:
@@ -137,10 +138,17 @@ class Session:
             if result.status == ExecStatus.COPY_BOTH:
                 return result
 
+    def socket(self) -> int:
+        """Its number. Raises `SourceUnavailable` where there is none any more."""
+        try:
+            return self._pq.socket
+        except psycopg.Error as error:
+            raise self.gone(error) from error
+
     async def readable(self) -> None:
         """Until the socket has something to read."""
         arrived: asyncio.Future[None] = self._loop.create_future()
-        socket = self._pq.socket
+        socket = self.socket()
         self._loop.add_reader(socket, _resolve, arrived)
         try:
             await arrived

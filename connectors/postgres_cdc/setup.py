@@ -13,6 +13,7 @@ _MARK: Final = "eventflow "
 
 
 def quoted(table: TableConfig) -> str:
+    """Its name in SQL."""
     return f'"{table.schema_name}"."{table.name}"'
 
 
@@ -21,7 +22,7 @@ def _clause(table: TableConfig) -> str:
 
 
 def _comment(config: PostgresCdcConfig) -> str:
-    """Names the tables and filters that a publication was made for: Postgres shows filters in its own words."""
+    """What a publication was made for: Postgres shows filters in its own words only."""
     clauses = "\n".join(sorted(_clause(table) for table in config.tables))
     return _MARK + hashlib.sha256(clauses.encode()).hexdigest()[:16]
 
@@ -41,7 +42,7 @@ def publication_fits(config: PostgresCdcConfig, state: State) -> bool:
 
 
 def statements(config: PostgresCdcConfig, slot: str, publication: str, state: State) -> Sequence[str]:
-    """What is still needed, in order. The publication comes before the slot: the slot's first change needs it."""
+    """What is still needed, in order. The publication first: the slot's first change needs it."""
     return [
         *_grants(config, state),
         *_identities(config, state),
@@ -120,8 +121,8 @@ def _of_server(config: PostgresCdcConfig, slot: str, state: State) -> list[str]:
     if server.superuser:
         tables = ", ".join(quoted(table) for table in config.tables)
         said.append(
-            f"the role '{server.role}' is a superuser; enough is: CREATE ROLE eventflow_cdc LOGIN REPLICATION "
-            f"PASSWORD '...'; GRANT SELECT ON {tables} TO eventflow_cdc"
+            f"the role '{server.role}' is a superuser; enough is: CREATE ROLE eventflow_cdc LOGIN "
+            f"REPLICATION PASSWORD '...'; GRANT SELECT ON {tables} TO eventflow_cdc"
         )
     elif not server.replication:
         said.append(f"the role '{server.role}' may not replicate: ALTER ROLE \"{server.role}\" REPLICATION")
@@ -135,13 +136,14 @@ def _of_table(config: PostgresCdcConfig, table: TableConfig, found: Table, state
     key = ", ".join(column for column, _ in found.key)
     if not found.identifies:
         said.append(
-            f"table {name}: it has no replica identity, so that Postgres refuses UPDATE and DELETE while it is "
-            f"published; give it a primary key, or ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
+            f"table {name}: it has no replica identity, so that Postgres refuses UPDATE and DELETE while it "
+            f"is published; give it a primary key, or ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
         )
     elif found.identity != "f":
         said.append(
-            f"table {name}: `before` of a deleted row has its key only ({key}), and of an updated row nothing "
-            f"unless the key changed; for whole rows ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
+            f"table {name}: `before` of a deleted row has its key only ({key}), and of an updated row "
+            f"nothing unless the key changed; for whole rows "
+            f"ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
         )
     if config.snapshot == "initial" and not found.select:
         said.append(f"table {name}: the role '{state.server.role}' may not read it, which the snapshot needs")
@@ -149,8 +151,8 @@ def _of_table(config: PostgresCdcConfig, table: TableConfig, found: Table, state
     beyond = sorted(set(read) - {column for column, _ in found.key})
     if beyond and found.identity != "f":
         said.append(
-            f"table {name}: its filter reads {', '.join(beyond)}, which its replica identity does not have, so that "
-            f"Postgres refuses UPDATE and DELETE; ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
+            f"table {name}: its filter reads {', '.join(beyond)}, which its replica identity does not have, "
+            f"so that Postgres refuses UPDATE and DELETE; ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
         )
     return said
 

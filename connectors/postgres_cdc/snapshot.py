@@ -157,10 +157,11 @@ def _continued(snapshot: Snapshot, config: PostgresCdcConfig, state: State) -> t
         known = snapshot.tables.get(table.table)
         fresh = TableRead(_key(found, state), found.file or "")
         read[table.table] = known or fresh
-        if known and not known.complete and (known.segments or known.begun):
-            if known.begun or known.file != fresh.file:
-                again.add(table.table)
-                read[table.table] = fresh
+        if known is None or known.complete:
+            continue
+        if known.begun or (known.segments and known.file != fresh.file):
+            again.add(table.table)
+            read[table.table] = fresh
     return Snapshot(read), again
 
 

@@ -41,9 +41,9 @@ _FIELDS: Final = frozenset({"op", "before", "after", "source", "ts_ms", "unchang
 class PostgresCdcSource:
     """Inserts, updates, deletes and truncates of some tables of one database, in commit order.
 
-    Guarantee: each change that commits after the slot was made is taken in exactly once in effect: the stored
-    position is the authority, and the slot follows it after COMMIT. The unit of order and of parallelism is the
-    slot: one partition, read by one node at a time.
+    Guarantee: each change that commits after the slot was made is taken in exactly once in effect: the
+    stored position is the authority, and the slot follows it after COMMIT. The unit of order and of
+    parallelism is the slot: one partition, read by one node at a time.
     """
 
     Config: ClassVar[type[BaseModel]] = PostgresCdcConfig

@@ -21,7 +21,11 @@ IDLE_BYTES: Final = 16 << 20
 
 
 class Stream:
-    """One connection's stream in batches. Between them the socket is not read."""
+    """One connection's stream in batches.
+
+    While a batch is being committed the next one is read ahead, no further: decoding then costs no time of
+    its own, and whatever is behind that waits in the server.
+    """
 
     def __init__(self, sender: Walsender, changes: Transactions) -> None:
         self._sender = sender
@@ -29,43 +33,69 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._stored = changes.position.lsn
         self._moved = self._loop.time()
+        self._records: list[Record] = []
+        self._size = 0
+        self._failed: Exception | None = None
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """For ever."""
+        """For ever. Raises `SourceUnavailable`."""
         while True:
-            records = await self._collect()
-            if records or self._overdue():
-                position = self._changes.position
-                self._stored, self._moved = position.lsn, self._loop.time()
-                yield Batch(records, cursor=position.to_json())
+            await self._collect()
+            if self._records or self._overdue():
+                batch = Batch(self._records, cursor=self._changes.position.to_json())
+                self._stored, self._moved = self._changes.position.lsn, self._loop.time()
+                self._records, self._size = [], 0
+                with self._sender.on_arrival(self._read_ahead):
+                    yield batch
+                if self._failed:
+                    raise self._failed
             else:
+                self._size = 0
                 await asyncio.sleep(0)  # all of it was for others: let the loop have its turn
 
-    async def _collect(self) -> list[Record]:
+    @property
+    def _full(self) -> bool:
+        return len(self._records) >= BATCH_RECORDS or self._size >= BATCH_BYTES
+
+    async def _collect(self) -> None:
         """What there is, up to a batch; a transaction that has begun to arrive is waited for."""
         sender, changes = self._sender, self._changes
-        records: list[Record] = []
-        size, drained = 0, False
-        while len(records) < BATCH_RECORDS and size < BATCH_BYTES:
-            message = sender.read()
-            if message is not None:
-                changes.feed(message, records)
-                size += len(message)
+        drained = False
+        while not self._full:
+            if self._feed():
                 drained = False
             elif not drained:
                 sender.receive()
                 drained = True
             else:
                 changes.idle_at(sender.end)
-                if records and not changes.open:
-                    break
-                if self._overdue():
+                if (self._records and not changes.open) or self._overdue():
                     break
                 if sender.urged:
                     sender.send_status()
                 await sender.wait(IDLE_SECONDS)
                 sender.receive()
-        return records
+
+    def _feed(self) -> bool:
+        """Take in the messages that are here, up to a batch; False where there was none."""
+        read, feed, records = self._sender.read, self._changes.feed, self._records
+        before, room = self._size, BATCH_BYTES
+        while self._size < room and len(records) < BATCH_RECORDS:
+            message = read()
+            if message is None:
+                break
+            feed(message, records)
+            self._size += len(message)
+        return self._size > before
+
+    def _read_ahead(self) -> bool:
+        """Called when something arrives during a commit: whether more is wanted."""
+        try:
+            self._sender.receive()
+            self._feed()
+        except Exception as error:  # of the server or of a message: the reader gets it, not the event loop
+            self._failed = error
+        return self._failed is None and not self._full
 
     def _overdue(self) -> bool:
         """Whether the position should move although there is no record."""

@@ -15,6 +15,10 @@ from eventflow.store.pool import connect_once
 from eventflow.testing.reading import Core, Reading
 
 
+def database_of(url: str) -> str:
+    return url.split("/", 4)[3].split("?", 1)[0]
+
+
 class Shop:
     """`conn` writes; `source()` is a new instance, as after a restart; `core` holds the position."""
 
@@ -22,7 +26,7 @@ class Shop:
         self.url = url
         self.conn = conn
         self.core = Core(folder)
-        self.slot = "shop_" + url.split("/")[3].split("?")[0]
+        self.slot = "shop_" + database_of(url)
         self.words: dict[str, Any] = {"tables": ["public.orders"]}
 
     async def run(self, *statements: str) -> None:
@@ -30,7 +34,8 @@ class Shop:
             await self.conn.execute(statement)
 
     def source(self, name: str = "shop", **words: Any) -> PostgresCdcSource:
-        config = PostgresCdcConfig(**({"url": self.url, "slot": self.slot} | self.words | words))
+        said: dict[str, Any] = {"url": self.url, "slot": self.slot} | self.words | words
+        config = PostgresCdcConfig(**said)
         return PostgresCdcSource(name, config, self.core.context())
 
     def reading(self, **words: Any) -> Reading:

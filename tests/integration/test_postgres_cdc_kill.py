@@ -1,4 +1,4 @@
-"""Changes of three tables while eventflow and the tables' own Postgres are killed: what is taken in is the history."""
+"""Changes of three tables while eventflow and the tables' own Postgres are killed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ async def test_what_is_taken_in_is_the_history_in_commit_order(
         writing = asyncio.ensure_future(writer.run())
 
         async def taken() -> list[Said]:
-            rows = await fetch(pool, "SELECT type, data FROM event WHERE source = 'shop' ORDER BY ingested, uid")
+            query = "SELECT type, data FROM event WHERE source = 'shop' ORDER BY ingested, uid"
+            rows = await fetch(pool, query)
             return [(row["type"], (d := decode_json(row["data"]))["source"]["table"], d["before"], d["after"])
                     for row in rows]  # fmt: skip
 
