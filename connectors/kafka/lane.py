@@ -25,7 +25,7 @@ from connectors.kafka.patience import Passing
 from eventflow.errors import SourceUnavailable
 
 CONNECT_SECONDS: Final = 3.0
-ANSWER_SECONDS: Final = 12.0
+ANSWER_SECONDS: Final = 8.0
 """How long an answer may take; longer than any wait that is asked for."""
 CLOSE_SECONDS: Final = 0.5
 
