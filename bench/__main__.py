@@ -18,7 +18,9 @@ from bench.figure import GOALS, Figure
 from eventflow.store.pool import check_server, connect_once
 from eventflow.testing.postgres import DatabaseServer
 
-GROUPS: Final = ("matching", "ingest", "tasks", "latency", "webhook", "files", "kafka", "idle")
+GROUPS: Final = (
+    "matching", "ingest", "tasks", "latency", "webhook", "files", "kafka", "cdc", "sources", "idle",
+)  # fmt: skip
 
 
 async def measure(groups: list[str]) -> list[Figure]:
