@@ -52,11 +52,15 @@ class Committed:
         Raises `CorruptRecordException`, and what unpacking a compressed batch raises.
         """
         taken: list[Any] = []
-        for record in self._records:
-            taken.append(record)
-            size -= len(record.value or b"") + len(record.key or b"")
-            if len(taken) >= count or size <= 0:
-                break
+        try:
+            for record in self._records:
+                taken.append(record)
+                size -= len(record.value or b"") + len(record.key or b"")
+                if len(taken) >= count or size <= 0:
+                    break
+        except Exception:
+            if not taken:  # else what stands before the broken batch is handed over first
+                raise
         return taken
 
     def _iterate(self) -> Iterator[Any]:

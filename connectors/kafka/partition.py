@@ -11,8 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar
 
-from aiokafka.errors import KafkaError
-
 from connectors.kafka.cluster import EARLIEST, LATEST, At, Cluster, Layout, Led, Topic, error_name
 from connectors.kafka.committed import Committed
 from connectors.kafka.config import KafkaConfig, Since
@@ -106,9 +104,10 @@ class Partition:
         topic, number, make = self._topic, self._number, self._maker.record
         try:
             taken = committed.take(BATCH_RECORDS, BATCH_BYTES)
-        except (KafkaError, ValueError, OSError, RuntimeError, ImportError) as error:
+        except Exception as error:  # each codec raises its own
             raise SourceUnavailable(
-                f"source '{self._source}': {topic}/{number} at {committed.position.offset}: {error}"
+                f"source '{self._source}': {topic}/{number}: what stands at offset "
+                f"{committed.position.offset} cannot be unpacked: {type(error).__name__}: {error}"
             ) from error
         return [
             make(topic, number, one.offset, one.key, one.value, one.headers, one.timestamp) for one in taken
