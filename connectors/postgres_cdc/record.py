@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -123,11 +124,11 @@ def reread(source: str, raw: bytes, meta: Mapping[str, JSON]) -> Record:
 
 def _reread_message(source: str, raw: bytes, meta: Mapping[str, Any], relation: Relation) -> Record:
     try:
-        before, after, unchanged = pgoutput.change(raw, relation)
         op = OPERATIONS[raw[0]]
+        before, after, unchanged = pgoutput.change(raw, relation)
     except Undecodable as error:
         return Broken(source, raw, error.reason, meta=meta)
-    except (LookupError, ValueError, msgspec.MsgspecError) as error:
+    except (LookupError, ValueError, struct.error) as error:
         return Broken(source, raw, f"no message of Postgres: {error!r}", meta=meta)
     data = {"op": op, "before": before, "after": after, **({"unchanged": unchanged} if unchanged else {})}
     return Event(source=source, id=_id(meta), type=TYPES[op], data=data, raw=raw,

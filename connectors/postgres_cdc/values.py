@@ -54,7 +54,7 @@ def _numeric(value: bytes) -> JSON:
         return float(value)
     if _INTEGER.fullmatch(value):
         return int(value) if len(value) <= _MAX_DIGITS else _text(value)
-    digits = value.lstrip(b"-0.").rstrip(b"0").replace(b".", b"")
+    digits = value.lstrip(b"-0.").rstrip(b"0").replace(b".", b"").rstrip(b"0")
     return float(value) if len(digits) <= _EXACT_DIGITS else _text(value)
 
 
