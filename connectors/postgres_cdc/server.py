@@ -10,6 +10,10 @@ import msgspec
 
 from connectors.postgres_cdc.config import PostgresCdcConfig
 from connectors.postgres_cdc.session import Session
+from eventflow.errors import SourceUnavailable
+
+OLDEST: Final = 150_000
+"""Postgres 15 brought row filters, and the end of empty transactions in the stream."""
 
 READ_SERVER: Final[LiteralString] = """
 SELECT json_build_object(
@@ -188,8 +192,11 @@ class State:
 
 async def look(session: Session, config: PostgresCdcConfig, slot_name: str, publication_name: str) -> State:
     """Raises `SourceUnavailable`."""
+    itself = await server(session)
+    if itself.version < OLDEST:
+        raise SourceUnavailable(f"the server is Postgres {itself.version // 10_000}; 15 or newer is needed")
     return State(
-        await server(session),
+        itself,
         await slot(session, slot_name),
         await publication(session, publication_name),
         await tables(session, config),

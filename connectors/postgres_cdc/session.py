@@ -20,8 +20,7 @@ from eventflow.event import JSON, decode_json
 
 SETTINGS: Final = (
     "-c datestyle=ISO -c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex "
-    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c wal_sender_timeout=60s "
-    "-c search_path=pg_catalog"
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c wal_sender_timeout=60s"
 )
 """What values.py reads; and a session may sit still for as long as our own commits take."""
 CONNECT_SECONDS: Final = 10
@@ -95,8 +94,11 @@ class Session:
         return result
 
     async def rows(self, query: str, *values: str | None) -> Sequence[Sequence[str | None]]:
-        """All rows, as text."""
-        result = await self.run(query, *values)
+        """All rows, as text. Raises `SourceUnavailable`."""
+        try:
+            result = await self.run(query, *values)
+        except Refused as error:
+            raise self._refuses(error) from error
         return [
             [None if value is None else value.decode("utf-8", "replace") for value in row]
             for row in values_of(result)
@@ -113,9 +115,12 @@ class Session:
         except TimeoutError:
             raise self.gone(TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")) from None
         except Refused as error:
-            raise SourceUnavailable(f"source '{self._source}': the server refuses: {error}") from error
+            raise self._refuses(error) from error
         value = rows[0][0] if rows else None
         return None if value is None else decode_json(value)
+
+    def _refuses(self, error: Refused) -> SourceUnavailable:
+        return SourceUnavailable(f"source '{self._source}': the server refuses: {error}")
 
     def gone(self, error: Exception) -> SourceUnavailable:
         return SourceUnavailable(f"source '{self._source}': the server is gone: {said(error)}")

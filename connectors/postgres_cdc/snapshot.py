@@ -34,7 +34,7 @@ _FIRST_ROWS: Final = 50
 
 _INTEGERS: Final = {20, 21, 23}
 _TEXTS: Final = {25, 1043, 2950, 1082}  # text, varchar, uuid, date: as text they are what the stream says
-_ENCODINGS: Final = {"UTF8", "SQL_ASCII", "LATIN1"}  # byte order is the order of code points
+_ENCODINGS: Final = {"UTF8", "LATIN1"}  # byte order is the order of code points
 """Of keys whose order Postgres and Python agree on. Tables with others are read at one go."""
 
 
