@@ -69,3 +69,12 @@ def test_a_broken_batch_holds_up_only_what_comes_after_it() -> None:
     assert answer.position.offset == 5
     with pytest.raises(CorruptRecordException):
         committed(5, broken).take(100, 1 << 20)
+
+
+def test_no_more_is_given_at_once_than_is_asked_for() -> None:
+    """By number, and by size: the record that makes it enough is the last."""
+    answer = committed(0, batch(0, 10))
+    assert [record.offset for record in answer.take(2, 1 << 20)] == [0, 1]
+    assert [record.offset for record in answer.take(100, 3)] == [2, 3, 4]
+    assert [record.offset for record in answer.take(100, 0)] == [5], "one at least"
+    assert answer.position.offset == 6
