@@ -313,3 +313,34 @@ async def test_c8_another_server_behind_the_address_is_told_by_its_history(tmp_p
         shop.core._cursors[shop.slot] = encode_json(shared)
         assert [event.data["after"]["id"] for event in events(await shop.take(1))] == [1000]
         assert shop.core.cursor(shop.slot)["timeline"] == 2
+
+
+async def test_a_role_that_may_replicate_and_read_the_tables_is_enough(shop: Shop) -> None:
+    role = f"cdc_{shop.slot}"
+    await shop.run(
+        "CREATE SCHEMA sales", "CREATE TABLE sales.orders (id int PRIMARY KEY)", f"CREATE ROLE {role} LOGIN"
+    )
+    shop.words = {"tables": ["sales.orders"], "snapshot": "initial"}
+    limited = {"url": shop.url.replace("//eventflow@", f"//{role}@")}
+    try:
+        statements = await shop.source(**limited).preparation()
+        assert list(statements[:3]) == [
+            f'ALTER ROLE "{role}" REPLICATION',
+            f'GRANT USAGE ON SCHEMA "sales" TO "{role}"',
+            f'GRANT SELECT ON "sales"."orders" TO "{role}"',
+        ]
+        with pytest.raises(SourceUnavailable, match=r"permission denied.*whoever owns the tables may run it"):
+            await shop.source(**limited).prepare()
+        await shop.run(*statements)
+        assert await shop.source(**limited).preparation() == []
+        assert not any("superuser" in warning for warning in await shop.source(**limited).examine())
+        assert any("superuser" in warning for warning in await shop.source().examine())
+        await shop.run("INSERT INTO sales.orders VALUES (1)")
+        async with shop.reading(**limited) as reading:
+            (read,) = events(await reading.take(1))
+            await shop.run("INSERT INTO sales.orders VALUES (2)")
+            (inserted,) = events(await reading.take(1))
+        assert (read.type, inserted.type) == ("row.read", "row.inserted")
+    finally:
+        await shop.drop_slot()
+        await shop.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
