@@ -11,12 +11,8 @@ from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-from confluent_kafka.admin import (
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig

@@ -251,7 +251,7 @@ async def test_a_timestamp_begins_with_the_first_record_that_is_not_older(
     kafka: Broker, topic: str, tmp_path: Path
 ) -> None:
     core = Core(tmp_path)
-    await kafka.create_topic(topic)
+    await kafka.create_topic(topic, settings={"retention.ms": "-1"})  # it is older than a week
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
     for number in range(5):
         instant = noon + timedelta(minutes=number)
