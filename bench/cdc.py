@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,14 +13,13 @@ from pathlib import Path
 from struct import unpack_from
 from typing import Any, Final
 
-import msgspec
 import psycopg
 from psycopg import pq
 
 from bench.figure import Figure
 from connectors.postgres_cdc import PostgresCdcSource
 from connectors.postgres_cdc.config import PostgresCdcConfig, TableConfig
-from eventflow.event import JSON, new_uid
+from eventflow.event import JSON, decode_json, new_uid
 from eventflow.ingest import Ingest
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
@@ -52,16 +52,19 @@ FROM generate_series($1::int, $2::int) AS n
 
 
 def _value(oid: int, value: bytes) -> JSON:
-    """What the least a consumer wants of these columns' types."""
+    """The value that an event would have: the same work, in the plainest way."""
     match oid:
         case 20 | 23:
             return int(value)
         case 16:
             return value == b"t"
         case 701:
-            return float(value)
+            number = float(value)
+            return number if math.isfinite(number) else value.decode()
+        case 1184:
+            return value.decode().replace(" ", "T", 1).removesuffix("+00") + "Z"
         case 3802:
-            return msgspec.json.decode(value)
+            return decode_json(value)
         case _:
             return value.decode()
 
@@ -95,6 +98,7 @@ async def _bare(url: str, slot: str) -> float:
     conn = await psycopg.AsyncConnection.connect(url, autocommit=True, replication="database")
     pgconn, loop, seen = conn.pgconn, asyncio.get_running_loop(), 0
     columns: list[tuple[str, int]] = []
+    transaction: dict[str, JSON] = {}
     try:
         pgconn.send_query(
             f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 '
@@ -116,8 +120,12 @@ async def _bare(url: str, slot: str) -> float:
             message = bytes(view[25:])
             if message[0] == 0x49:
                 started = started or time.perf_counter()
-                assert _row(message, columns)
+                change = {"op": "c", "before": None, "after": _row(message, columns), **transaction}
+                assert change["after"]
                 seen += 1
+            elif message[0] == 0x42:
+                lsn, committed, xid = unpack_from(">qqi", message, 1)
+                transaction = {"lsn": lsn, "ts_ms": committed // 1000 + 946_684_800_000, "xid": xid}
             elif message[0] == 0x52:
                 columns = _columns(message)
         return ROWS / (time.perf_counter() - started)

@@ -175,7 +175,11 @@ def _key(found: Table, state: State) -> Sequence[str]:
 
 
 def query(table: TableConfig, found: Table, already: TableRead) -> str:
-    """The rows that are left of a table, in the order of its key."""
+    """The rows that are left of a table, in the order of its key.
+
+    A replication connection takes no parameters: names are the catalogue's own, in quotes, `where` is the
+    rule file's, and the key that was read last is written as a literal.
+    """
     kinds = dict(found.key)
     order = [
         f'"{name}"' if kinds[name] in _INTEGERS else f'"{name}"::text COLLATE "C"' for name in already.key
@@ -184,10 +188,12 @@ def query(table: TableConfig, found: Table, already: TableRead) -> str:
     if already.segments:
         upto = ", ".join(_literal(value) for value in already.segments[-1].upto or ())
         conditions.append(f"({', '.join(order)}) > ({upto})")
-    columns = ", ".join(f'"{column}"' for column in found.columns)
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    by = f" ORDER BY {', '.join(order)}" if order else ""
-    return f"SELECT {columns} FROM {quoted(table)}{where}{by}"  # noqa: S608 - names of the catalogue, quoted
+    parts = ["SELECT", ", ".join(f'"{column}"' for column in found.columns), "FROM", quoted(table)]
+    if conditions:
+        parts += ["WHERE", " AND ".join(conditions)]
+    if order:
+        parts += ["ORDER BY", ", ".join(order)]
+    return " ".join(parts)
 
 
 def _literal(value: int | str) -> str:
