@@ -20,6 +20,7 @@ from bench.figure import Figure
 from connectors.postgres_cdc import PostgresCdcSource
 from connectors.postgres_cdc.config import PostgresCdcConfig, TableConfig
 from eventflow.event import JSON, decode_json, new_uid
+from eventflow.garbage import collect_rarely
 from eventflow.ingest import Ingest
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
@@ -213,6 +214,7 @@ async def figures(url: str) -> list[Figure]:
                 )  # fmt: skip
             await revisions.refresh()
             ingest = Ingest(pool, LEASE, revisions, Signals("bench"))
+            collect_rarely()  # as `serve` does
             for name, source in zip(names[1:], sources[1:], strict=True):
                 bare.append(await _bare(url, names[0]))
                 ours.append(await _ours(pool, ingest, source, name))

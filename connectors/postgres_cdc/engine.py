@@ -21,7 +21,8 @@ from connectors.postgres_cdc.snapshot import SnapshotReader
 from connectors.postgres_cdc.stream import Stream
 from connectors.postgres_cdc.transaction import Transactions
 from eventflow.errors import SourceUnavailable, UsageError
-from eventflow.source import Batch, Progress, Resumption
+from eventflow.offers import Progress, Resumption
+from eventflow.source import Batch
 
 ORIGIN_SECONDS: Final = 30.0
 """How long the answer holds: eventflow asks every second or so, and each answer is a connection."""

@@ -29,7 +29,8 @@ from connectors.postgres_cdc.position import Position
 from connectors.postgres_cdc.record import TYPES, reread
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Record
-from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
+from eventflow.offers import Progress, Resumption, Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 if TYPE_CHECKING:
     from connectors.postgres_cdc.engine import Engine

@@ -260,7 +260,7 @@ async def test_c7_a_transaction_larger_than_a_batch_goes_on_in_its_middle_after_
     while len(taken) < 5002:
         async with shop.reading() as reading:  # an instance for each batch: a crash after each commit
             partition, batch = await reading.next()
-            assert len(batch.records) <= 1000
+            assert len(batch.records) <= 2000
             await reading.commit(partition, batch)
             taken += batch.records
     assert [event.data["after"]["id"] for event in events(taken)] == list(range(5002))  # type: ignore[arg-type]
