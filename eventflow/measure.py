@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from eventflow.source import Measured, Progress
+from eventflow.offers import Measured, Progress
 from eventflow.sources import Reading
 from eventflow.store import progress
 from eventflow.store.pool import Pool

@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from eventflow.errors import SourceUnavailable
-from eventflow.source import DeadLetter, Mirroring
+from eventflow.offers import DeadLetter, Mirroring
 from eventflow.sources import Reading
 from eventflow.store import dead_letters
 from eventflow.store.failures import is_disconnect

@@ -32,7 +32,8 @@ from connectors.file.pattern import PathPattern
 from connectors.file.record import Recorder
 from connectors.file.scan import Scanner
 from connectors.file.watch import Hint, Kind, Watcher, inotify_tells
-from eventflow.source import Batch, Progress, Receipt, SourceContext
+from eventflow.offers import Progress
+from eventflow.source import Batch, Receipt, SourceContext
 
 log = structlog.get_logger()
 

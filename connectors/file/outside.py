@@ -13,7 +13,8 @@ from connectors.file.look import Candidate, Looking, Seen, marker_name
 from connectors.file.pattern import PathPattern
 from connectors.file.record import Recorder, unchanged
 from connectors.file.walk import Found, Walk
-from eventflow.source import Outside, SourceContext
+from eventflow.offers import Outside
+from eventflow.source import SourceContext
 
 SHOWN = 20
 

@@ -31,7 +31,8 @@ from connectors.file.outside import compare
 from connectors.file.pattern import PathPattern
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON
-from eventflow.source import Batch, Delivery, Outside, Progress, Receipt, Sends, SourceContext
+from eventflow.offers import Outside, Progress, Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 
 class FileSource:

@@ -24,7 +24,8 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.publish import NotPublished, Outgoing, Publisher
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, encode_json
-from eventflow.source import DeadLetter, SourceContext
+from eventflow.offers import DeadLetter
+from eventflow.source import SourceContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

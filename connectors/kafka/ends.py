@@ -11,7 +11,7 @@ from typing import Final
 
 from connectors.kafka.cluster import LATEST, At, Cluster
 from connectors.kafka.protocol import READ_COMMITTED, READ_UNCOMMITTED
-from eventflow.source import Progress
+from eventflow.offers import Progress
 
 FRESH_SECONDS: Final = 2.0
 FORGET_SECONDS: Final = 60.0

@@ -19,7 +19,8 @@ from connectors.kafka.debezium import TYPES, read_debezium
 from connectors.kafka.formats import Content, Read, base64_text, moment, read_bytes, read_json, read_text
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record
-from eventflow.source import Predicate, Sends
+from eventflow.offers import Sends
+from eventflow.source import Predicate
 
 DEFAULT_TYPE: Final = "kafka.record"
 VARIABLES: Final = ("data", "headers", "key", "topic", "partition", "offset", "cloudevent")

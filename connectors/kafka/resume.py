@@ -9,7 +9,7 @@ from connectors.kafka.position import Position
 from connectors.kafka.protocol import READ_COMMITTED, READ_UNCOMMITTED
 from eventflow.errors import SourceUnavailable, UsageError
 from eventflow.event import JSON
-from eventflow.source import Resumption
+from eventflow.offers import Resumption
 
 
 async def resume_at(cluster: Cluster, source: str, at: At, cursor: JSON, where: str) -> Resumption:

@@ -28,7 +28,8 @@ from connectors.kafka.record import RecordMaker, sends
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Record
 from eventflow.glob import compile_glob
-from eventflow.source import Batch, DeadLetter, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
+from eventflow.offers import DeadLetter, Progress, Resumption, Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 if TYPE_CHECKING:
     from connectors.kafka.cluster import Layout

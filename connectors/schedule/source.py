@@ -19,7 +19,8 @@ from connectors.schedule.due import Due, Jitter, due
 from connectors.schedule.ticks import last_until
 from eventflow.errors import UsageError
 from eventflow.event import JSON, Event, encode_json
-from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
+from eventflow.offers import Progress, Resumption, Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 log = structlog.get_logger()
 

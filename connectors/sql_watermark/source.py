@@ -20,7 +20,8 @@ from connectors.sql_watermark.open_transactions import wait_for_open
 from connectors.sql_watermark.standing import Standing, why_stopped
 from eventflow.errors import SourceStopped, SourceUnavailable, UsageError
 from eventflow.event import JSON, Event, encode_json
-from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, Sends, SourceContext
+from eventflow.offers import Progress, Resumption, Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 if TYPE_CHECKING:
     from connectors.sql_watermark.server import Look, Server

@@ -22,7 +22,8 @@ from connectors.webhook.signature import make_verifier
 from connectors.webhook.waiting import WaitingRoom
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Broken, Event, Record
-from eventflow.source import Batch, Delivery, Receipt, Sends, SourceContext
+from eventflow.offers import Sends
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 log = structlog.get_logger()
 

@@ -11,8 +11,9 @@ from eventflow.cli.output import some_of
 from eventflow.context import context_of
 from eventflow.errors import SourceError
 from eventflow.event import Event, Record
+from eventflow.offers import Audited, Measured, Repeating
 from eventflow.rulefile.ruleset import RuleSet, SourceSpec
-from eventflow.source import Audited, Delivery, Measured, Repeating
+from eventflow.source import Delivery
 from eventflow.store import audit as store
 from eventflow.store.pool import Pool
 

@@ -12,8 +12,8 @@ from eventflow.cli.ruleset import current, unknown
 from eventflow.context import context_of
 from eventflow.errors import UsageError
 from eventflow.event import encode_json
+from eventflow.offers import Resumable, Resumption
 from eventflow.rulefile.ruleset import SourceSpec
-from eventflow.source import Resumable, Resumption
 from eventflow.store import pauses
 from eventflow.store.pauses import Held
 from eventflow.store.pool import Pool

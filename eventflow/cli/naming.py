@@ -18,7 +18,7 @@ from eventflow.store.views.ids import UnknownName
 from eventflow.store.views.runs import find_run
 
 if TYPE_CHECKING:
-    from eventflow.source import Locating
+    from eventflow.offers import Locating
 
 
 async def event_named(pool: Pool, name: str) -> UUID:

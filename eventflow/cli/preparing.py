@@ -9,7 +9,7 @@ from typing import Any, cast
 from eventflow.cli.going_on import configured
 from eventflow.context import context_of
 from eventflow.errors import SourceUnavailable
-from eventflow.source import Examined, Preparing
+from eventflow.offers import Examined, Preparing
 from eventflow.store.pool import Pool
 
 

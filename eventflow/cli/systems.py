@@ -7,8 +7,8 @@ from typing import Final, cast
 
 from eventflow.context import context_without_store
 from eventflow.errors import Problem, SourceUnavailable
+from eventflow.offers import Examined
 from eventflow.rulefile.ruleset import RuleSet, SourceSpec
-from eventflow.source import Examined
 
 PATIENCE_SECONDS: Final = 3.0
 """For all of them together."""

@@ -15,13 +15,13 @@ from eventflow.expression import Reference
 from eventflow.matching.path import parse_path
 from eventflow.matching.pattern import COMBINATORS
 from eventflow.matching.rule import Rule
+from eventflow.offers import Sends
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.cycles import OUTCOMES
 from eventflow.rulefile.document import Document
 from eventflow.rulefile.nodes import Entry, ListNode, MapNode, Mark, Node, ScalarNode, locate
 from eventflow.rulefile.report import MANY, did_you_mean
 from eventflow.rulefile.ruleset import SourceSpec
-from eventflow.source import Sends
 
 _ENDS = frozenset(f"eventflow.run.{state}" for state in OUTCOMES)
 _NEWS = frozenset(news.value for news in SourceNews)

@@ -13,7 +13,8 @@ from eventflow.errors import Problem
 from eventflow.event import JSON
 from eventflow.matching.index import Matcher
 from eventflow.matching.rule import Rule
-from eventflow.source import Delivery, Sends, Source, SourceContext
+from eventflow.offers import Sends
+from eventflow.source import Delivery, Source, SourceContext
 from eventflow.workflow.advance import roots
 from eventflow.workflow.definition import Workflow
 from eventflow.workflow.params import bind

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from eventflow.errors import EventflowError
 from eventflow.event import JSON
 from eventflow.expression import Expression, ExpressionError, VarType
+from eventflow.offers import Foretelling
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
 from eventflow.rulefile.misfits import report_misfits
@@ -20,7 +21,7 @@ from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, sh
 from eventflow.rulefile.report import nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
-from eventflow.source import Delivery, Foretelling, Known, Predicate, Source, SourceContext
+from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
 
 _HOLE: Final = re.compile(r"(?<!\$)\$\{(?!\s*secret\.[A-Za-z_][A-Za-z0-9_]*\s*\})")
 

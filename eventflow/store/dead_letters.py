@@ -16,7 +16,7 @@ from uuid import UUID
 
 from eventflow.errors import EventflowError, UsageError
 from eventflow.event import JSON, decode_json
-from eventflow.source import DeadLetter
+from eventflow.offers import DeadLetter
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Row
 from eventflow.store.views import ids

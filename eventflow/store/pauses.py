@@ -12,7 +12,7 @@ from typing import Final, LiteralString
 
 from eventflow.errors import UsageError
 from eventflow.event import JSON, decode_json, encode_json
-from eventflow.source import Resumption
+from eventflow.offers import Resumption
 from eventflow.store.pool import Connection
 
 PAUSE: Final[LiteralString] = """

@@ -8,7 +8,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from eventflow.event import JSON, decode_json
-from eventflow.source import Progress
+from eventflow.offers import Progress
 from eventflow.store.pool import Connection
 
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from eventflow.errors import Undecodable, UsageError
 from eventflow.event import JSON, Broken, Event, Record, decode_json, new_uid
-from eventflow.source import Batch, Delivery, Mark, Progress, Receipt, Resumption, Source, SourceContext
+from eventflow.offers import Progress, Resumption
+from eventflow.source import Batch, Delivery, Mark, Receipt, Source, SourceContext
 from eventflow.testing.reading import Core
 from eventflow.testing.source_contract import (
     LedgerSourceContract,

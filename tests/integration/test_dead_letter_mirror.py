@@ -22,7 +22,7 @@ from eventflow import mirror
 from eventflow.errors import SourceUnavailable
 from eventflow.event import encode_json, new_uid
 from eventflow.mirror import Mirror, mirror_some
-from eventflow.source import DeadLetter
+from eventflow.offers import DeadLetter
 from eventflow.store import dead_letters
 from eventflow.store.pool import Pool
 from eventflow.testing.reading import Core

@@ -16,7 +16,7 @@ import pytest
 from connectors.file import watch
 from eventflow.errors import SourceUnavailable
 from eventflow.event import Broken, Event
-from eventflow.source import Outside, Progress
+from eventflow.offers import Outside, Progress
 from tests.integration.landing import Landing, burst, said, until_no_thread_is_left
 
 

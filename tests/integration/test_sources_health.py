@@ -14,9 +14,10 @@ import pytest
 from eventflow.event import JSON, Event, encode_json, new_uid
 from eventflow.ingest import Ingest, Work
 from eventflow.measure import Measure
+from eventflow.offers import Progress
 from eventflow.revisions import Revisions
 from eventflow.rulefile.load import load
-from eventflow.source import Batch, Progress
+from eventflow.source import Batch
 from eventflow.store import effects, health, ownership, pauses
 from eventflow.store.ownership import Claim
 from eventflow.store.pool import Pool

@@ -11,8 +11,9 @@ import pytest
 from eventflow.errors import OwnershipLost, SourceStopped, UsageError
 from eventflow.event import Event, new_uid
 from eventflow.ingest import Ingest, Work
+from eventflow.offers import Resumption
 from eventflow.revisions import Revisions
-from eventflow.source import Batch, Resumption
+from eventflow.source import Batch
 from eventflow.store import ownership, pauses
 from eventflow.store.ownership import Claim, Wanted
 from eventflow.store.pool import Connection, Pool

@@ -143,4 +143,6 @@ async def test_copies_that_the_topic_refuses_are_left_out_and_those_around_them_
         log = served.log.read_text()
     assert log.count("letter_not_mirrored") == 4
     copies = await records(kafka, f"{topic}.dead")
-    assert sorted(one.value or b"" for one in copies) == sorted(value for value in values if len(value) < 2000)
+    assert sorted(one.value or b"" for one in copies) == sorted(
+        value for value in values if len(value) < 2000
+    )

@@ -16,7 +16,8 @@ from aiokafka.admin import NewPartitions
 from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig
 from eventflow.event import Event, Record
-from eventflow.source import Batch, Progress, SourceContext
+from eventflow.offers import Progress
+from eventflow.source import Batch, SourceContext
 from eventflow.testing.reading import Core, Reading
 from eventflow.testing.source_contract import OrderedSourceContract
 from tests.kafka.broker import Broker

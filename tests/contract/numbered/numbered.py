@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from eventflow.errors import SourceStopped, SourceUnavailable, Undecodable, UsageError
 from eventflow.event import JSON, Broken, Event, Record, decode_json
-from eventflow.source import Batch, Delivery, Progress, Receipt, Resumption, SourceContext
+from eventflow.offers import Progress, Resumption
+from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 LONGEST_BATCH = 20
 """Small, so that a run has many batches to be interrupted in."""
