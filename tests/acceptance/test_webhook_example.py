@@ -65,7 +65,7 @@ def by_standard(name: str, body: bytes, kind: str = "application/json", **more: 
     now, id_ = datetime.now(UTC), f"msg_{name}"
     headers = {"Content-Type": kind, "webhook-id": id_, "webhook-timestamp": str(int(now.timestamp())),
                "webhook-signature": "v1a,none " + Webhook(SHOP).sign(id_, now, body.decode())}  # fmt: skip
-    return Request("shop", body, headers | more)
+    return Request("storefront", body, headers | more)
 
 
 def by_shop(name: str) -> Request:
@@ -178,7 +178,7 @@ async def test_an_old_request_is_refused_and_a_rotated_secret_counts(place: Plac
             signature = Webhook(key).sign("msg_1", at, "{}")
             headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())),
                        "webhook-signature": signature}  # fmt: skip
-            assert (await Request("shop", b"{}", headers).send(served)).status == status, seconds
+            assert (await Request("storefront", b"{}", headers).send(served)).status == status, seconds
 
 
 SEEN = """
@@ -239,16 +239,16 @@ async def test_a_webhook_is_paused_and_goes_on_by_command(place: Place, pool: Po
     async with place.serve(settings=secrets) as served:
         await until(accepted)
         found = await states()
-        assert found["shop"][0] == "running"
+        assert found["storefront"][0] == "running"
         assert found["stripe"][0] == "waiting"
         assert "STRIPE_WEBHOOK_SECRET" in found["stripe"][1]
         assert (await by_stripe("invoice.paid.json").send(served)).status == 503
-        code, _, err = await place.command("sources", "pause", "shop")
+        code, _, err = await place.command("sources", "pause", "storefront")
         assert code == 0, err
         await until(refused)
-        assert (await states())["shop"][0] == "paused"
-        code, _, err = await place.command("sources", "resume", "shop")
+        assert (await states())["storefront"][0] == "paused"
+        code, _, err = await place.command("sources", "resume", "storefront")
         assert code == 0, err
         await until(accepted)
-    (rows,) = await fetch(pool, "SELECT count(*) AS n FROM event WHERE source = 'shop'")
+    (rows,) = await fetch(pool, "SELECT count(*) AS n FROM event WHERE source = 'storefront'")
     assert rows["n"] == 1
