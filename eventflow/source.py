@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
+import msgspec
 from pydantic import BaseModel
 
 from eventflow.event import JSON, Record, new_uid
@@ -96,8 +97,7 @@ class Batch:
     id: UUID = field(default_factory=new_uid)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What became of one record: `id` and `uid` of the event that stands for it.
 
     `duplicate` is true where an earlier event does. For a broken record both name the dead letter. A

@@ -61,8 +61,8 @@ class TriggeringEvent(msgspec.Struct, frozen=True):
     sender: str | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
-    extensions: dict[str, str | int | bool] = {}
-    meta: dict[str, JSON] = {}
+    extensions: Mapping[str, str | int | bool] = {}
+    meta: Mapping[str, JSON] = {}
 
     def __getitem__(self, name: str) -> JSON:
         if name not in self.__struct_fields__:

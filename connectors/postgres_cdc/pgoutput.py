@@ -34,7 +34,7 @@ _BEGIN: Final = Struct(">qqi").unpack_from
 _COMMIT: Final = Struct(">Bqqq").unpack_from
 _RELATION: Final = Struct(">I").unpack_from
 _COUNT: Final = Struct(">H").unpack_from
-_int: Final = int.from_bytes  # big-endian
+_SIZE: Final = Struct(">I").unpack_from
 _TRUNCATE: Final = Struct(">iB").unpack_from
 _COLUMN: Final = Struct(">Ii").unpack_from
 
@@ -93,7 +93,7 @@ class Relation:
                 kind = message[at]
                 if kind == _TEXT:
                     start = at + 5
-                    at = start + _int(message[at + 1 : start])
+                    at = start + _SIZE(message, at + 1)[0]
                     row[name] = convert(message[start:at])
                 elif kind == _NULL:
                     row[name] = None

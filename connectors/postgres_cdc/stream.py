@@ -11,7 +11,7 @@ from connectors.postgres_cdc.transaction import Transactions
 from eventflow.event import Record
 from eventflow.source import Batch
 
-BATCH_RECORDS: Final = 2_000
+BATCH_RECORDS: Final = 4_000
 BATCH_BYTES: Final = 4 << 20
 """Of messages; as Python values they are several times that."""
 IDLE_SECONDS: Final = 10.0

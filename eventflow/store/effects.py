@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -25,8 +25,8 @@ class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
-    extensions: dict[str, str | int | bool] = {}
-    meta: dict[str, JSON] = {}
+    extensions: Mapping[str, str | int | bool] = {}
+    meta: Mapping[str, JSON] = {}
     lineage: Lineage | None = None
     replayof: str | None = None
 
@@ -42,7 +42,7 @@ def attributes_of(event: Event) -> bytes | None:
         return None
     return _encode(Attributes(
         time=event.time, sender=event.sender, datacontenttype=event.datacontenttype,
-        dataschema=event.dataschema, extensions=dict(event.extensions), meta=dict(event.meta),
+        dataschema=event.dataschema, extensions=event.extensions, meta=event.meta,
         lineage=event.lineage, replayof=event.replayof,
     ))  # fmt: skip
 
@@ -64,13 +64,13 @@ async def write_events(
     await conn.copy_records_to_table(
         "event",
         columns=EVENT_COLUMNS,
-        records=[
+        records=(
             (
                 t.uid, t.ingested, t.event.source, partition, t.event.id, t.event.type, t.event.subject,
                 class_.encode(), attributes_of(t.event), t.event.raw,
             )
             for t, class_ in zip(taken, classes, strict=True)
-        ],
+        ),
     )  # fmt: skip
 
 
