@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from connectors.kafka.config import Sasl, Tls
 from eventflow.errors import SourceUnavailable
-
-_SECRET: Final = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
+from eventflow.holes import fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +19,6 @@ class Access:
 
     bootstrap: list[str]
     options: dict[str, Any] = field(repr=False)
-
-
-def fill(text: str, secret: Callable[[str], str]) -> str:
-    """`text` with every `${secret.NAME}` replaced. Raises `SourceUnavailable` where one is not set."""
-    return _SECRET.sub(lambda found: secret(found[1]), text)
 
 
 class Reached(Protocol):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from eventflow.glob import GlobError, compile_glob
+from eventflow.holes import SECRET_HOLE
 from eventflow.source import Duration
 
 Text = Annotated[str, Field(min_length=1)]
@@ -19,7 +20,6 @@ Format = Literal["json", "cloudevents", "debezium", "text", "bytes"]
 
 MAX_DEDUPE: Final = timedelta(days=3660)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_SECRET: Final = re.compile(r"\$\{\s*secret\.[A-Za-z_][A-Za-z0-9_]*\s*\}")
 
 
 class _Words(BaseModel):
@@ -128,7 +128,7 @@ class KafkaConfig(_Words):
 
 
 def _check_topic(topic: str) -> None:
-    if not _SECRET.search(topic) and (not _TOPIC.fullmatch(topic) or topic in (".", "..")):
+    if not SECRET_HOLE.search(topic) and (not _TOPIC.fullmatch(topic) or topic in (".", "..")):
         raise ValueError(
             f"{topic!r} is no topic name: Kafka's are at most 249 letters, digits, '.', '_' and '-'"
         )

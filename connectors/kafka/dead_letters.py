@@ -19,11 +19,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-from connectors.kafka.access import Access, access, fill
+from connectors.kafka.access import Access, access
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.publish import NotPublished, Outgoing, Publisher
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, encode_json
+from eventflow.holes import fill
 from eventflow.offers import DeadLetter
 from eventflow.source import SourceContext
 

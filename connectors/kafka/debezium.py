@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
-from connectors.kafka.formats import Content, base64_text, content_type, decode_value, moment
+from connectors.kafka.formats import Content, content_type, decode_value, moment
+from eventflow.content import base64_text
 from eventflow.errors import Undecodable
 from eventflow.event import JSON
 

@@ -5,14 +5,13 @@ The other two formats have a page each: cloudevents.py and debezium.py.
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from eventflow.content import base64_text, decode_plain, decode_text, media_type
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, decode_json
 
@@ -21,19 +20,6 @@ CONTENT_TYPE: Final = "content-type"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 1 << 42
 """Below this (the year 2109) milliseconds as seconds in a double are exact to the microsecond, and faster."""
-
-_CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]*)""", re.IGNORECASE)
-_CHARSETS: Final = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "iso-8859-1": "latin-1",
-    "latin1": "latin-1",
-    "windows-1252": "cp1252",
-    "utf-16": "utf-16",
-}
-"""The encodings of text. A list, because some of Python's codecs take quadratic time and some are none."""
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
@@ -95,30 +81,7 @@ def decode_by_type(raw: bytes, kind: str | None) -> JSON:
     if is_json(kind):
         return decode_value(raw)
     assert kind is not None
-    media = media_type(kind)
-    if media.startswith("text/") or media.endswith(("/xml", "+xml")):
-        found = _CHARSET.search(kind)
-        return decode_text(raw, found[1].lower() if found else "utf-8")
-    return base64_text(raw)
-
-
-def decode_text(raw: bytes, named: str) -> str:
-    """Text without NUL in one of the encodings of `_CHARSETS`. Raises `Undecodable`."""
-    charset = _CHARSETS.get(named)
-    if charset is None:
-        raise Undecodable(f"charset {named[:40]!a} is not supported")
-    try:
-        text = raw.decode(charset)
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"the text is not {named}, from byte {error.start} on") from error
-    if "\x00" in text:
-        raise Undecodable("the text holds a NUL character")
-    return text
-
-
-def base64_text(raw: bytes) -> str:
-    """As RFC 4648, section 4, with padding."""
-    return base64.b64encode(raw).decode("ascii")
+    return decode_plain(raw, kind)
 
 
 def moment(milliseconds: int | None) -> datetime | None:
@@ -136,11 +99,6 @@ def moment(milliseconds: int | None) -> datetime | None:
 def is_json(kind: str | None) -> bool:
     """Whether a media type is JSON's: `*/json`, `*/*+json`, or none at all."""
     return kind is None or kind == "application/json" or media_type(kind).endswith(("/json", "+json"))
-
-
-def media_type(kind: str) -> str:
-    """Without parameters, in lower case."""
-    return kind.partition(";")[0].strip().lower()
 
 
 def content_type(headers: Mapping[str, JSON]) -> str | None:

@@ -8,15 +8,15 @@ Everything is made from the value's bytes and from meta, both of which are store
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from connectors.kafka.cloudevents import read_cloudevent, read_without_value
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.debezium import TYPES, read_debezium
-from connectors.kafka.formats import Content, Read, base64_text, moment, read_bytes, read_json, read_text
+from connectors.kafka.formats import Content, Read, moment, read_bytes, read_json, read_text
+from eventflow.attributes import given_optional_word, given_time, given_word
+from eventflow.content import NO_TEXT, base64_text
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record
 from eventflow.offers import Sends
@@ -38,7 +38,6 @@ _READERS: Final[Mapping[str, Read]] = {
 }
 _NO_HEADERS: Final[Mapping[str, JSON]] = {}
 _TOMBSTONE: Final = Content(None, vague=True)
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 Meta = dict[str, JSON]
 
@@ -144,15 +143,15 @@ class RecordMaker:
                     return default
                 raise
 
-        id_ = value(self._id, lambda found: _word("id", found), None)
+        id_ = value(self._id, lambda found: given_word("id", found), None)
         return Event(
             source=self._source,
             id=id_ or _id(meta),
-            type=value(self._type, lambda found: _word("type", found), content.type or DEFAULT_TYPE),
+            type=value(self._type, lambda found: given_word("type", found), content.type or DEFAULT_TYPE),
             data=content.data,
             raw=raw,
             subject=value(self._subject, _subject_word, content.subject or _subject(meta.get("key"))),
-            time=value(self._time, _moment, content.time or moment(meta.get("timestamp"))),
+            time=value(self._time, given_time, content.time or moment(meta.get("timestamp"))),
             sender=content.sender,
             datacontenttype=content.datacontenttype,
             dataschema=content.dataschema,
@@ -177,7 +176,7 @@ def shown_headers(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, JSON
     repeated: dict[str, list[JSON]] = {}
     for sent, raw in headers:
         name = sent
-        if _NO_TEXT.search(sent):
+        if NO_TEXT.search(sent):
             name = sent.encode(errors="backslashreplace").decode().replace("\x00", "\\x00")
         value = None if raw is None else shown(raw)
         if name not in held:
@@ -202,38 +201,5 @@ def _subject(key: JSON) -> str | None:
     return key or None
 
 
-def _word(attribute: str, value: JSON) -> str:
-    """An attribute that must be there, as text; whole numbers are fine as ids."""
-    word = _optional_word(attribute, value)
-    if not word:
-        raise Undecodable(f"the expression for `{attribute}` gave {'empty text' if word == '' else 'null'}")
-    return word
-
-
 def _subject_word(value: JSON) -> str | None:
-    return _optional_word("subject", value)
-
-
-def _optional_word(attribute: str, value: JSON) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise Undecodable(f"the expression for `{attribute}` gave a {type(value).__name__}, not text")
-    if _NO_TEXT.search(value):
-        raise Undecodable(f"the expression for `{attribute}` gave text with a NUL or half a character")
-    return value
-
-
-def _moment(value: JSON | datetime) -> datetime | None:
-    """RFC 3339 text with an offset, or a CEL timestamp, in UTC. No time zone is guessed."""
-    if value is None:
-        return None
-    try:
-        found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        if found.tzinfo is None:
-            raise Undecodable("the expression for `time` gave a time without an offset")
-        return found.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        raise Undecodable("the expression for `time` gave no RFC 3339 time") from None
+    return given_optional_word("subject", value)

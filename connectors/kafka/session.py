@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from connectors.kafka.access import access, fill
+from connectors.kafka.access import access
 from connectors.kafka.cluster import Cluster
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.ends import Ends
 from connectors.kafka.group import GroupOffsets
+from eventflow.holes import fill
 from eventflow.source import SourceContext
 
 

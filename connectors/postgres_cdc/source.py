@@ -15,7 +15,6 @@ itself, `setup.py` is `sources setup` and `check`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import ModuleType
@@ -29,13 +28,13 @@ from connectors.postgres_cdc.position import Position
 from connectors.postgres_cdc.record import TYPES, reread
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Record
+from eventflow.holes import fill
 from eventflow.offers import Progress, Resumption, Sends
 from eventflow.source import Batch, Delivery, Receipt, SourceContext
 
 if TYPE_CHECKING:
     from connectors.postgres_cdc.engine import Engine
 
-_SECRET: Final = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
 _FIELDS: Final = frozenset({"op", "before", "after", "source", "ts_ms", "unchanged"})
 
 
@@ -119,7 +118,7 @@ class PostgresCdcSource:
 
     def _url(self) -> str:
         """Read at every use, so that a rotated secret needs no restart."""
-        return _SECRET.sub(lambda found: self._secret(found[1]), self._config.url)
+        return fill(self._config.url, self._secret)
 
 
 def _engine() -> ModuleType:

@@ -5,8 +5,6 @@ Specification: cloudevents/spec, http-protocol-binding.md and formats/json-forma
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from connectors.webhook.content import decode_body
+from eventflow.cloudevents import DATA, Attributes, encoded_data, read_attributes
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, decode_json
 
@@ -24,29 +23,11 @@ BATCHED = "application/cloudevents-batch"
 BINARY = "ce-specversion"
 """The header that says that a request is an event in binary mode."""
 
-_KNOWN = frozenset(
-    {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
-)
-_EXTENSION = re.compile(r"[a-z0-9]+")
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _LEAP = re.compile(r"(T\d\d:\d\d):60")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _MARKS = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 _TAKEN_APART = 256 << 10
 """Bytes of the largest broken batch whose good events are looked for, which is slow."""
-
-
-class Attributes(msgspec.Struct, frozen=True, gc=False):
-    """The attributes that a sender gave."""
-
-    id: str
-    source: str
-    type: str
-    subject: str | None
-    time: datetime | None
-    datacontenttype: str | None
-    dataschema: str | None
-    extensions: Mapping[str, str | int | bool]
 
 
 def from_headers(headers: Mapping[str, str]) -> Attributes:
@@ -55,7 +36,7 @@ def from_headers(headers: Mapping[str, str]) -> Attributes:
         name[3:]: _unescaped(name, value) for name, value in headers.items() if name.startswith("ce-")
     }
     given["datacontenttype"] = headers.get("content-type")
-    return _attributes(given)
+    return read_attributes(given, _time)
 
 
 def from_body(raw: bytes) -> tuple[Attributes, JSON]:
@@ -64,8 +45,8 @@ def from_body(raw: bytes) -> tuple[Attributes, JSON]:
     if not isinstance(value, dict):
         raise Undecodable("a CloudEvent in JSON must be an object")
     members = cast("dict[str, Any]", value)
-    given = {name: one for name, one in members.items() if name not in ("data", "data_base64")}
-    attributes = _attributes(given)
+    given = {name: one for name, one in members.items() if name not in DATA}
+    attributes = read_attributes(given, _time)
     return attributes, _data(members, attributes.datacontenttype)
 
 
@@ -111,41 +92,8 @@ def _take_apart(raw: bytes) -> list[bytes] | None:
     return None if depth or in_text else [*parts, text[begin:-1].strip()]
 
 
-def _attributes(given: Mapping[str, JSON]) -> Attributes:
-    """Checked. What is null counts as absent."""
-    texts: dict[str, str | None] = {}
-    for name in _KNOWN:
-        value = given.get(name)
-        if value is not None and (not isinstance(value, str) or _NO_TEXT.search(value)):
-            raise Undecodable(f"the CloudEvent's {name} is no text")
-        texts[name] = value
-    if texts["specversion"] != "1.0":
-        raise Undecodable(
-            f"CloudEvents version {str(texts['specversion'])[:20]!r} is not supported, only '1.0'"
-        )
-    return Attributes(
-        id=_required(texts, "id"),
-        source=_required(texts, "source"),
-        type=_required(texts, "type"),
-        subject=texts["subject"],
-        time=_time(texts["time"]),
-        datacontenttype=texts["datacontenttype"],
-        dataschema=texts["dataschema"],
-        extensions=_extensions(given),
-    )
-
-
-def _required(texts: Mapping[str, str | None], name: str) -> str:
-    value = texts[name]
-    if not value:
-        raise Undecodable(f"the CloudEvent has no {name}")
-    return value
-
-
-def _time(text: str | None) -> datetime | None:
+def _time(text: str) -> datetime:
     """In UTC; a leap second is the one after it."""
-    if text is None:
-        return None
     try:
         written, leap = _LEAP.subn(r"\1:59", text.upper())
         moment = datetime.fromisoformat(written) + timedelta(seconds=leap)
@@ -156,29 +104,10 @@ def _time(text: str | None) -> datetime | None:
         raise Undecodable("the CloudEvent's time is no RFC 3339 time") from None
 
 
-def _extensions(given: Mapping[str, JSON]) -> Mapping[str, str | int | bool]:
-    extensions: dict[str, str | int | bool] = {}
-    for name, value in given.items():
-        if name in _KNOWN or value is None:
-            continue
-        if name == "data" or not _EXTENSION.fullmatch(name):
-            raise Undecodable(f"the CloudEvent has an attribute {name[:40]!r}: only a-z and 0-9 are allowed")
-        if not isinstance(value, str | int) or (isinstance(value, str) and _NO_TEXT.search(value)):
-            raise Undecodable(f"the CloudEvent's extension {name[:40]} is no text, integer or boolean")
-        extensions[name] = value
-    return extensions
-
-
 def _data(members: Mapping[str, JSON], content_type: str | None) -> JSON:
-    encoded = members.get("data_base64")
-    if encoded is None:
+    raw = encoded_data(members)
+    if raw is None:
         return members.get("data")
-    if members.get("data") is not None:
-        raise Undecodable("the CloudEvent has both data and data_base64")
-    try:
-        raw = base64.b64decode(encoded, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise Undecodable("the CloudEvent's data_base64 is no base64") from None
     return decode_body(raw, content_type or "application/octet-stream") if raw else None
 
 

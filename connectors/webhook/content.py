@@ -11,29 +11,14 @@ JSON is UTF-8 whatever `charset` says (RFC 8259, section 8.1).
 
 from __future__ import annotations
 
-import base64
-import re
 from urllib.parse import parse_qsl
 
+from eventflow.content import decode_plain, media_type
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, decode_json
 
 MAX_FIELDS = 1000
 """Fields of a form or query string."""
-
-_CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]*)""", re.IGNORECASE)
-
-_CHARSETS = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "iso-8859-1": "latin-1",
-    "latin1": "latin-1",
-    "windows-1252": "cp1252",
-    "utf-16": "utf-16",
-}
-"""The encodings of text. A list, because some of Python's codecs take quadratic time and some are none."""
 
 
 def decode_body(body: bytes, content_type: str | None) -> JSON:
@@ -42,14 +27,12 @@ def decode_body(body: bytes, content_type: str | None) -> JSON:
         return decode_json(body)
     if content_type is None:
         return decode_json(body) if body else None
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind.endswith(("/json", "+json")):
         return decode_json(body)
     if kind == "application/x-www-form-urlencoded":
         return decode_json(body) if body.lstrip()[:1] in (b"{", b"[") else _form(body)
-    if kind.startswith("text/") or kind.endswith(("/xml", "+xml")):
-        return _text(body, content_type)
-    return base64.b64encode(body).decode("ascii")
+    return decode_plain(body, content_type)
 
 
 def parse_fields(text: str, errors: str = "replace") -> dict[str, str | list[str]]:
@@ -79,18 +62,3 @@ def _form(body: bytes) -> JSON:
     if b"%00" in body or b"\x00" in body:
         raise Undecodable("the form holds a NUL character")
     return fields
-
-
-def _text(body: bytes, content_type: str) -> str:
-    found = _CHARSET.search(content_type)
-    named = found[1].lower() if found else "utf-8"
-    charset = _CHARSETS.get(named)
-    if charset is None:
-        raise Undecodable(f"charset {named[:40]!r} is not supported")
-    try:
-        text = body.decode(charset)
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"the text is not {named}") from error
-    if "\x00" in text:
-        raise Undecodable("the text holds a NUL character")
-    return text

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import time
 from collections.abc import Callable, Sequence
 
 from eventflow.errors import SourceUnavailable
+from eventflow.holes import SECRET_HOLE, fill
 
 KEYS_AGE = 10.0
 """Seconds after which secrets are resolved again, so that a rotated one counts without a restart."""
 
-_SECRET = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
 _WHSEC = "whsec_"
 
 
@@ -42,10 +41,10 @@ class Keys:
         return self._keys
 
     def _resolve(self, text: str) -> bytes:
-        name = _SECRET.search(text)
+        name = SECRET_HOLE.search(text)
         shown = f"the secret {name[1]}" if name else "a secret that is written out"
         try:
-            key = self._decode(_SECRET.sub(lambda found: self._secret(found[1]), text))
+            key = self._decode(fill(text, self._secret))
         except (ValueError, LookupError, OSError) as error:
             raise SourceUnavailable(f"{shown}: {error}") from None
         if not key:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
 from uuid_utils import uuid7  # its text is made ten times faster than the standard library's
 
 from connectors.webhook import cloudevents
-from connectors.webhook.cloudevents import Attributes
 from connectors.webhook.config import WebhookConfig
 from connectors.webhook.content import decode_body, parse_fields
+from eventflow.attributes import given_optional_word, given_time, given_word
+from eventflow.cloudevents import Attributes
+from eventflow.content import media_type
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record
 from eventflow.source import Predicate
@@ -33,7 +34,6 @@ _CREDENTIAL = re.compile(
     r"authorization|cookie|signature|password|passwd|secret|credential"
     r"|api[-_]?key|access[-_]?key|csrf|xsrf|jwt|(^|[-_])(token|auth|hmac)([-_]|$)"
 )
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _CACHED_NAMES = 1024
 
 
@@ -159,9 +159,9 @@ class RecordMaker:
         type_, subject, time = (sent.type, sent.subject, sent.time) if sent else (DEFAULT_TYPE, None, None)
         if self._asks:
             variables = {"data": data, "headers": kept.headers, "query": kept.meta["query"]}
-            type_ = _word("type", self._type(variables)) if self._type else type_
-            subject = _optional_word("subject", self._subject(variables)) if self._subject else subject
-            time = _moment(self._time(variables)) if self._time else time
+            type_ = given_word("type", self._type(variables)) if self._type else type_
+            subject = given_optional_word("subject", self._subject(variables)) if self._subject else subject
+            time = given_time(self._time(variables)) if self._time else time
         return Event(
             source=self._source,
             id=str(uuid7()) if id_ is None else id_,
@@ -194,7 +194,7 @@ class RecordMaker:
         """
         if self._id is not None:
             values = {"data": data, "headers": kept.headers, "query": kept.meta["query"]}
-            id_ = _word("id", self._id(values))
+            id_ = given_word("id", self._id(values))
             return id_, _key(b"id", id_)
         id_ = self._scheme_id(kept.headers, data)
         if sent is not None and (id_ is None or self._scheme not in NAMING):
@@ -222,7 +222,7 @@ class RecordMaker:
         text = headers.get("content-type")
         if text is None or text == "application/json" or not self._cloudevents:  # nearly every request
             return ""
-        media = text.partition(";")[0].strip().lower()
+        media = media_type(text)
         return media if media.startswith(cloudevents.STRUCTURED) else ""
 
     def _by_body_alone(self, body: bytes) -> bytes | None:
@@ -247,36 +247,3 @@ def _query(query_string: bytes) -> JSON:
         return parse_fields(query_string.decode("utf-8", "replace"))
     except ValueError as error:
         raise Undecodable("the query string has too many fields") from error
-
-
-def _word(attribute: str, value: JSON) -> str:
-    """An attribute that must be there, as text; whole numbers are fine as ids."""
-    word = _optional_word(attribute, value)
-    if not word:
-        raise Undecodable(f"the expression for `{attribute}` gave {'empty text' if word == '' else 'null'}")
-    return word
-
-
-def _optional_word(attribute: str, value: JSON) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise Undecodable(f"the expression for `{attribute}` gave a {type(value).__name__}, not text")
-    if _NO_TEXT.search(value):
-        raise Undecodable(f"the expression for `{attribute}` gave text with a NUL or half a character")
-    return value
-
-
-def _moment(value: JSON | datetime) -> datetime | None:
-    """RFC 3339 text with an offset, or a CEL timestamp, in UTC. No time zone is guessed."""
-    if value is None:
-        return None
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            raise Undecodable("the expression for `time` gave a time without an offset")
-        return moment.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        raise Undecodable("the expression for `time` gave no RFC 3339 time") from None
