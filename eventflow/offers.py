@@ -142,7 +142,10 @@ class Measured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a stopped partition goes on: its new position, and the range between the old one and that."""
+    """Where a stopped partition goes on: its new position, and the range between the old one and that.
+
+    `missing` is None where nothing is passed over, because it goes back.
+    """
 
     cursor: JSON
     missing: JSON

@@ -14,9 +14,10 @@ from connectors.schedule.cron import NAMES, CronTicks, check_cron
 from connectors.schedule.due import CatchUp
 from connectors.schedule.ticks import Interval, Ticks
 from eventflow.source import Duration
-from eventflow.units import DURATION, parse_duration
+from eventflow.units import DURATION, duration_text, parse_duration
 
 _SHORTEST: Final = timedelta(seconds=1)
+_DAY: Final = timedelta(days=1)
 _CALENDAR: Final = {"day": NAMES["@daily"], "hour": NAMES["@hourly"]}
 
 Every = Annotated[
@@ -30,8 +31,8 @@ Every = Annotated[
 
 @cache
 def _zones() -> dict[str, str]:
-    """Every zone's name by its lower case."""
-    return {name.lower(): name for name in available_timezones()}
+    """Every zone's name by its lower case; without `localtime`, the machine's, and the one that is none."""
+    return {name.lower(): name for name in available_timezones() - {"localtime", "Factory"}}
 
 
 class ScheduleConfig(BaseModel):
@@ -88,7 +89,26 @@ class ScheduleConfig(BaseModel):
         return CronTicks(_CALENDAR[self.every] if self.every else self.cron or "", self.zone)
 
     def described(self) -> str:
-        """What the ticks depend on, as text: kept beside the position, which means nothing to another one."""
+        """What the ticks depend on, as text: kept beside the position, which means nothing to another one.
+
+        `of_described` reads it.
+        """
         if isinstance(self.every, timedelta):
-            return f"every {self.every.total_seconds():g}s"
+            return f"every {duration_text(self.every)}"
         return f"{_CALENDAR[self.every] if self.every else self.cron} {self.timezone}"
+
+    @classmethod
+    def of_described(cls, text: str) -> Self:
+        """The schedule that `described` told of, without its other words. Raises `ValueError`."""
+        first, _, last = text.rpartition(" ")
+        return cls.model_validate({"every": last} if first == "every" else {"cron": first, "timezone": last})
+
+    def misunderstood(self) -> str | None:
+        """A sentence where days are counted that the zone's clock does not show."""
+        every = self.every
+        if not isinstance(every, timedelta) or every % _DAY or self.timezone == "UTC":
+            return None
+        return (
+            f"`every: {every.days}d` counts 24 hours at a time from midnight in UTC, whatever `timezone` "
+            f"says; for midnight in {self.timezone} say `every: day`, or a cron"
+        )

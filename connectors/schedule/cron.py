@@ -38,8 +38,13 @@ def check_cron(text: str) -> str:
     Raises `ValueError` saying what is wrong: a name or field that nobody knows, or a time that never comes.
     """
     expression = NAMES.get(text.lower()) if text.startswith("@") else text
+    if text.lower() == "@reboot":
+        raise ValueError(
+            "'@reboot' is no time: a schedule knows no restarts. Say when it shall tick, by five fields "
+            "or `every:`"
+        )
     if expression is None:
-        raise ValueError(f"{text!r} is no schedule; there is {', '.join(NAMES)}")
+        raise ValueError(f"{text!r} is no schedule; write five fields, or one of {', '.join(NAMES)}")
     fields = expression.split()
     if len(fields) != len(_FIELDS):
         raise ValueError(

@@ -14,6 +14,17 @@ STANDBY: Final = (
     "or say `lag:`"
 )
 
+WRITTEN_OUT: Final = (
+    "`url` has a password written out, which is stored with the rules and seen by who reads them; "
+    "say ${secret.NAME}"
+)
+
+
+def may_not_read(table: str) -> str:
+    """What to do about a role that may not read the table."""
+    return f"GRANT SELECT ON {table} TO the role in `url`, and USAGE ON its SCHEMA"
+
+
 FACTS: Final[LiteralString] = """
 SELECT has_table_privilege(c.oid, 'SELECT') OR has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
        c.relkind = 'v' OR EXISTS (
@@ -51,7 +62,7 @@ async def warnings(server: Server) -> list[str]:
     facts = await server.one(FACTS, {"table": server.table, "column": config.column_name})
     waits = config.lag is None
     said = (
-        (not facts["readable"], f"{table} may not be read by this role: GRANT SELECT ON {table}"),
+        (not facts["readable"], f"{table} may not be read by this role: {may_not_read(table)}"),
         (not facts["indexed"], f"{column} has no index that begins with it: each poll reads the whole table"),
         (
             (facts["cache"] or 1) > 1,

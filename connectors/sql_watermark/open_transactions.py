@@ -46,11 +46,17 @@ LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
 LEFT JOIN pg_database AS d ON d.oid = a.datid
 WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid()
     AND (d.datname IS NULL OR d.datname = current_database())
+    AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+    AND NOT (a.datid IS NOT NULL AND a.usesysid IS NULL)  -- the same, seen by a role that may not know types
 """
 
 
 async def sessions(asks: Asks) -> dict[str, Open]:
-    """Open transactions of sessions of this database, or of nobody knows which, by virtual id."""
+    """Open transactions of sessions of this database, or of nobody knows which, by virtual id.
+
+    Without autovacuum, which adds no rows and takes its time. Sessions of no user are its workers, or such
+    as are still logging in: those have got no value yet.
+    """
     return {row["id"]: Open(**row) for row in await asks.rows(SESSIONS, {})}
 
 
@@ -66,11 +72,23 @@ async def prepared(asks: Asks) -> dict[str, Open]:
     return {row["id"]: Open(**row) for row in await asks.rows(PREPARED, {})}
 
 
+async def any_open(asks: Asks) -> bool:
+    """Whether a transaction is open now, in a session or prepared."""
+    return bool(await sessions(asks)) or bool(await prepared(asks))
+
+
 async def wait_for_open(asks: Asks, say: Callable[[str | None], None]) -> None:
     """Return once every transaction that is open now has ended. Holds none open itself.
 
-    `say` hears whom it waits for once that takes half a second, and None when it is over.
+    `say` hears whom it waits for once that takes half a second, and None when it is over, however it ends.
     """
+    try:
+        await _wait_for_open(asks, say)
+    finally:
+        say(None)
+
+
+async def _wait_for_open(asks: Asks, say: Callable[[str | None], None]) -> None:
     held, named = await sessions(asks), await prepared(asks)
     loop = asyncio.get_running_loop()
     begun, asked, pause = datetime.now(UTC), loop.time(), FIRST_PAUSE_SECONDS
@@ -84,7 +102,6 @@ async def wait_for_open(asks: Asks, say: Callable[[str | None], None]) -> None:
             named |= now_named
         held = {id_: one for id_, one in held.items() if id_ in now_held}
         named = {id_: one for id_, one in named.items() if id_ in now_named}
-    say(None)
 
 
 def _sentence(waited_for: list[Open], begun: datetime) -> str:

@@ -1,4 +1,4 @@
-"""One connection to the table's server, and the three statements that read it.
+"""One connection to the table's server, and the statements that read it.
 
 Autocommit, so that a connection that waits holds no transaction open: others may wait for it. Statements
 are not prepared, so a pooler may stand in between.
@@ -6,7 +6,6 @@ are not prepared, so a pooler may stand in between.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,14 +13,16 @@ from datetime import timedelta
 from typing import Any, Final, LiteralString, Self
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from connectors.sql_watermark.column import KINDS, Kind, refusal
 from connectors.sql_watermark.config import SqlWatermarkConfig
+from connectors.sql_watermark.examine import may_not_read
 from eventflow.errors import SourceUnavailable
+from eventflow.holes import SECRET_HOLE, fill
 
-_SECRET: Final = re.compile(r"\$\{\s*secret\.([A-Za-z_][A-Za-z0-9_]*)\s*\}")
 SHORTEST_MARGIN: Final = timedelta(seconds=1)
 """A time counts when it is over for this long: columns may round to a second, up or down."""
 
@@ -34,7 +35,8 @@ class Look:
 
     `above` and `below`: how `highest` compares with the value asked for. `table` and `sequence` are numbers
     that change when the table is created anew, and when its numbers are restarted. `last_number` is the
-    last one that the sequence gave; None where there is none, or we may not know.
+    last one that the sequence gave; None where there is none, or we may not know. `column` is the column's
+    number in the table, `type` what its values are compared as.
     """
 
     highest: str | None
@@ -44,6 +46,8 @@ class Look:
     sequence: int | None
     last_number: int | None
     standby: bool
+    column: int
+    type: str
     is_time: bool
 
 
@@ -62,17 +66,16 @@ class Server:
         cls, name: str, config: SqlWatermarkConfig, secret: Callable[[str], str]
     ) -> AsyncGenerator[Self]:
         """A connection until the block ends."""
-        url = _SECRET.sub(lambda found: secret(found[1]), config.url)
+        url = fill(config.url, secret)
+        _check_address(name, url)
         try:
             conn = await psycopg.AsyncConnection[DictRow].connect(
                 url, autocommit=True, prepare_threshold=None, row_factory=dict_row, connect_timeout=10,
                 application_name=f"eventflow {name}", keepalives_idle=10, keepalives_interval=5,
                 keepalives_count=3,
             )  # fmt: skip
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise SourceUnavailable(f"source '{name}': {_first_line(error)}") from error
-        except psycopg.Error:  # its message may quote the url, and that the password
-            raise SourceUnavailable(f"source '{name}': the url is no Postgres address") from None
         async with conn:
             yield cls(name, config, conn)
 
@@ -80,6 +83,9 @@ class Server:
         """Run one statement in a transaction of its own."""
         try:
             return await (await self._conn.execute(query, values)).fetchall()
+        except errors.InsufficientPrivilege as error:
+            remedy = may_not_read(self.config.table)
+            raise SourceUnavailable(f"source '{self.name}': {_first_line(error)}; {remedy}") from error
         except psycopg.Error as error:
             raise SourceUnavailable(f"source '{self.name}': {_first_line(error)}") from error
 
@@ -122,7 +128,8 @@ class Server:
         """What is there now, compared with `value`."""
         query = await self._filled(LOOK)
         row = await self.one(query, {"value": value, "margin": self.margin, "table": self.table})
-        return Look(**row, is_time=(await self.kind()).is_time)
+        kind = await self.kind()
+        return Look(**row, type=kind.type, is_time=kind.is_time)
 
     async def count(self, after: str | None, until: str) -> int:
         """Rows with values in (after, until]; `after` None: from the first."""
@@ -131,14 +138,33 @@ class Server:
 
     async def behind(self, after: str | None, most: int) -> int:
         """Rows with values above `after`, counted up to `most`."""
-        row = await self.one(await self._filled(BEHIND), {"after": after, "most": most})
+        values = {"after": after, "most": most, "margin": self.margin}
+        row = await self.one(await self._filled(BEHIND), values)
         return row["rows"]
 
+    async def steps(self, until: str) -> dict[str, int]:
+        """Rows with values up to `until`, by steps of their distance from it: each 1.65 times as far."""
+        return {
+            row["step"]: row["rows"] for row in await self.rows(await self._filled(STEPS), {"until": until})
+        }
+
+    async def beyond(self, step: int, until: str) -> str | None:
+        """The highest value that is further below `until` than `step`."""
+        row = await self.one(await self._filled(BEYOND), {"step": step, "until": until})
+        return row["value"]
+
+    async def not_above(self, value: str, other: str) -> bool:
+        """Whether `value` is `other` or below it."""
+        return (await self.one(await self._filled(NOT_ABOVE), {"value": value, "other": other}))["holds"]
+
     async def written(self, value: str) -> str:
-        """`value` as the column's kind writes it. Raises `ValueError` where it is none."""
+        """`value` as the column's kind writes it. Raises `ValueError` where it is none that counts."""
         query = await self._filled(WRITTEN)
         try:
-            return (await (await self._conn.execute(query, {"value": value})).fetchall())[0]["value"]
+            found = (await (await self._conn.execute(query, {"value": value})).fetchall())[0]["value"]
+            if found in (None, "NaN", "Infinity", "-Infinity"):
+                raise ValueError("no row with such a value is counted")
+            return found
         except psycopg.DataError as error:
             raise ValueError(_first_line(error)) from error
         except psycopg.Error as error:
@@ -164,6 +190,8 @@ class Server:
             shown=sql.SQL(kind.shown),
             column_text=sql.Literal(self.config.column_name),
             limit=sql.SQL(kind.limit).format(column=column),
+            finite=sql.SQL(kind.finite).format(column=column),
+            distance=sql.SQL(kind.distance).format(column=column),
         )
 
 
@@ -197,7 +225,8 @@ SELECT {shown} AS highest,
        s.relfilenode::bigint AS sequence,
        CASE WHEN has_sequence_privilege(s.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.oid) END
            AS last_number,
-       pg_is_in_recovery() AS standby
+       pg_is_in_recovery() AS standby,
+       (SELECT attnum::integer FROM pg_attribute WHERE attrelid = c.oid AND attname = {column_text}) AS column
 FROM (SELECT max({column}) AS value FROM {table} WHERE {limit}) AS m
 CROSS JOIN (SELECT %(table)s::text::regclass AS oid) AS c
 LEFT JOIN pg_class AS s ON s.oid = COALESCE(
@@ -217,18 +246,65 @@ COUNT: Final[LiteralString] = """
 SELECT count(*) AS rows
 FROM {table}
 WHERE {column} <= %(until)s::{type} AND (%(after)s::{type} IS NULL OR {column} > %(after)s::{type})
+    AND {finite}
 """
 
 BEHIND: Final[LiteralString] = """
 SELECT count(*) AS rows
 FROM (
     SELECT 1 FROM {table}
-    WHERE {column} IS NOT NULL AND (%(after)s::{type} IS NULL OR {column} > %(after)s::{type})
+    WHERE {column} IS NOT NULL AND {limit} AND (%(after)s::{type} IS NULL OR {column} > %(after)s::{type})
     LIMIT %(most)s
 ) AS r
 """
 
+STEPS: Final[LiteralString] = """
+SELECT floor(2 * ln(GREATEST({distance}, 1)))::integer::text AS step, count(*) AS rows
+FROM {table}
+WHERE {column} <= %(until)s::{type} AND {finite}
+GROUP BY 1
+"""
+
+BEYOND: Final[LiteralString] = """
+SELECT {shown} AS value
+FROM (
+    SELECT max({column}) AS value
+    FROM {table}
+    WHERE {column} <= %(until)s::{type} AND {finite}
+        AND floor(2 * ln(GREATEST({distance}, 1)))::integer > %(step)s
+) AS m
+"""
+
+NOT_ABOVE: Final[LiteralString] = "SELECT %(value)s::{type} <= %(other)s::{type} AS holds"
+
 WRITTEN: Final[LiteralString] = "SELECT {shown} AS value FROM (SELECT %(value)s::{type} AS value) AS m"
+
+
+def _check_address(name: str, url: str) -> None:
+    """Raises `SourceUnavailable` for a `url` that is none, without a word of it: it may hold a password.
+
+    libpq takes a password up to its first `@` or `/`, and would quote the rest of it as a host that it cannot
+    find. A host may begin with `@`, which is a socket without a file.
+    """
+    try:
+        found = {word: str(value or "") for word, value in conninfo_to_dict(url).items()}
+    except psycopg.Error:
+        raise SourceUnavailable(f"source '{name}': the url is no Postgres address") from None
+    strayed = any("@" in found.get(word, "")[1:] for word in ("host", "hostaddr", "port", "dbname"))
+    if strayed or found.get("port", "").strip("0123456789,"):
+        raise SourceUnavailable(
+            f"source '{name}': the url's host, port or database has what looks like a part of the password; "
+            f"write `@` in a password as %40, `/` as %2F, `:` as %3A and `%` as %25"
+        )
+
+
+def password_in(url: str) -> bool:
+    """Whether the url as it is written, secrets not filled in, has a password."""
+    try:
+        password = conninfo_to_dict(SECRET_HOLE.sub("_SECRET_", url)).get("password")
+    except psycopg.Error:  # such as where all of it is a secret
+        return False
+    return bool(password) and "_SECRET_" not in str(password)
 
 
 def _first_line(error: psycopg.Error) -> str:

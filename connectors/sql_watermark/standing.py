@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
@@ -14,23 +15,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Rows up to `value` are counted; None: none are. It holds for this table, numbered so."""
+    """Rows up to `value` are counted; None: none are. It holds for this table and column, numbered so.
+
+    `column` is the column's number in the table, `type` the SQL type that its values are compared as. `seen`
+    is there while rows up to `value` may still be committed that nobody has counted: how many there were at
+    the beginning, by steps of their distance from `value` (`Server.steps`).
+    """
 
     value: str | None
     table: int
     sequence: int | None
+    column: int
+    type: str
+    seen: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, cursor: JSON) -> Self | None:
         """From a stored position; None at the first start."""
-        return cls(cursor["value"], cursor["table"], cursor["sequence"]) if cursor else None
+        return cls(**cursor) if cursor else None
 
     @classmethod
-    def at(cls, look: Look, *, earliest: bool = False) -> Self:
-        return cls(None if earliest else look.highest, look.table, look.sequence)
+    def at(cls, look: Look, value: str | None, seen: Mapping[str, int] | None = None) -> Self:
+        """Of the table that was looked at."""
+        return cls(value, look.table, look.sequence, look.column, look.type, seen)
 
     def cursor(self) -> JSON:
-        return {"value": self.value, "table": self.table, "sequence": self.sequence}
+        known = {"value": self.value, "table": self.table, "sequence": self.sequence,
+                 "column": self.column, "type": self.type}  # fmt: skip
+        return known if self.seen is None else {**known, "seen": dict(self.seen)}
+
+
+def added(seen: Mapping[str, int], found: Mapping[str, int]) -> Mapping[str, int]:
+    """How many rows have come in each step, of those where some have. Others may have lost some."""
+    more = {step: rows - seen.get(step, 0) for step, rows in found.items()}
+    return {step: rows for step, rows in more.items() if rows > 0}
 
 
 def why_stopped(standing: Standing, look: Look) -> str | None:
@@ -42,7 +60,9 @@ def why_stopped(standing: Standing, look: Look) -> str | None:
     if standing.value is None:
         return None
     if look.table != standing.table:
-        return "was dropped and created anew"
+        return "was dropped and created anew, or `table:` named another one"
+    if (look.column, look.type) != (standing.column, standing.type):
+        return "was counted by another column, or its type was changed"
     if standing.sequence is not None and look.sequence is None:
         return "gets its numbers from elsewhere now"
     if standing.sequence is not None and look.sequence != standing.sequence:

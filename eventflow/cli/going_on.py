@@ -22,11 +22,11 @@ from eventflow.store.signals import Signal, tell
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A partition that goes on elsewhere; positions and ranges are JSON as text."""
+    """A partition that goes on elsewhere; positions and ranges are JSON as text. No range: it goes back."""
 
     partition: str
     after: str
-    missing: str
+    missing: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ async def _elsewhere(pool: Pool, spec: SourceSpec, held: Sequence[Held], where: 
 
 
 def _move(held: Held, to: Resumption) -> Move:
-    return Move(held.partition, encode_json(to.cursor).decode(), encode_json(to.missing).decode())
+    missing = None if to.missing is None else encode_json(to.missing).decode()
+    return Move(held.partition, encode_json(to.cursor).decode(), missing)
 
 
 def _who() -> str:

@@ -146,7 +146,10 @@ def _say(source: str, gone_on: GoingOn) -> None:
         line(f"{source} is neither paused nor stopped")
     for move in gone_on.moves:
         name = f"{source} {move.partition}".rstrip()
-        line(f"{name}: goes on at {move.after}; passed over: {move.missing}")
+        if move.missing is None:
+            line(f"{name}: reads again from {move.after}")
+        else:
+            line(f"{name}: goes on at {move.after}; passed over: {move.missing}")
     if gone_on.count and not gone_on.moves:
         line(f"resumed {source}")
     if gone_on.at_gap:

@@ -99,19 +99,21 @@ WITH wanted AS (
         state = 'waiting', message = NULL, missing = NULL, since = clock_timestamp()
     FROM wanted AS w
     WHERE p.source = $1 AND p.partition = w.partition AND w.partition IN (SELECT partition FROM before)
+), gaps AS (
+    INSERT INTO gap (source, partition, reason, missing, before, after, who)
+    SELECT $1, partition, b.message, w.missing, b.cursor, w.cursor, $6
+    FROM before AS b JOIN wanted AS w USING (partition)
+    WHERE w.missing IS NOT NULL
+    ORDER BY partition
 )
-INSERT INTO gap (source, partition, reason, missing, before, after, who)
-SELECT $1, partition, b.message, w.missing, b.cursor, w.cursor, $6
-FROM before AS b JOIN wanted AS w USING (partition)
-ORDER BY partition
-RETURNING partition
+SELECT partition FROM before
 """
 
 
 async def resume_at(
     conn: Connection, source: str, moves: Sequence[tuple[Held, Resumption]], who: str
 ) -> None:
-    """Let partitions go on at new positions and write down what was passed over: all of them, or none.
+    """Let partitions go on at new positions and write down what was passed over, if any: all, or none.
 
     Version and epoch rise, so that no batch of an earlier owner fits any more; the origin is forgotten:
     whoever claims next adopts the one that is there.
@@ -121,7 +123,8 @@ async def resume_at(
         rows = await conn.fetch(
             RESUME_AT, source,
             [held.partition for held, _ in moves], [held.version for held, _ in moves],
-            [encode_json(to.cursor) for _, to in moves], [encode_json(to.missing) for _, to in moves], who,
+            [encode_json(to.cursor) for _, to in moves],
+            [None if to.missing is None else encode_json(to.missing) for _, to in moves], who,
         )  # fmt: skip
         if len(rows) < len(moves):
             raise UsageError(f"source '{source}' has gone on meanwhile; look again and say it again")

@@ -285,9 +285,14 @@ async def test_it_goes_on_where_a_person_says(table: Table) -> None:
         await reading.take(1)
     source = table.source()
     found = await source.resume_at("", table.core.cursor(""), "4")
-    assert (found.cursor["value"], found.missing) == ("4", {"from": 9, "to": 4})
+    assert (found.cursor["value"], found.missing) == ("4", None), "nothing is passed over"
+    assert (await source.resume_at("", table.core.cursor(""), "earliest")).missing is None
+    await table.insert(3)
     found = await source.resume_at("", table.core.cursor(""), "latest")
-    assert (found.cursor["value"], found.missing) == ("9", {"from": 9, "to": 9})
+    assert (found.cursor["value"], found.missing) == ("12", {"from": 9, "to": 12})
+    for value in ("NaN", "soon"):
+        with pytest.raises(UsageError, match=f"'{value}' is neither"):
+            await source.resume_at("", table.core.cursor(""), value)
     with pytest.raises(
         UsageError, match=r"'soon' is neither `earliest`, `latest` nor a value of public\.orders\.id"
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -44,6 +44,13 @@ def test_exactly_one_of_cron_and_every(words: dict[str, str]) -> None:
         ({"cron": "@daily", "timezone": "europe/berlin"}, "did you mean 'Europe/Berlin'"),
         ({"cron": "@daily", "timezone": "../../etc/passwd"}, "unknown time zone"),
         ({"cron": "@daily", "timezone": "?"}, "write an IANA name"),
+        ({"cron": "@daily", "timezone": "localtime"}, "unknown time zone"),
+        ({"cron": "@daily", "timezone": "Factory"}, "unknown time zone"),
+        (
+            {"cron": "@reboot"},
+            "a schedule knows no restarts. Say when it shall tick, by five fields or `every:`",
+        ),
+        ({"cron": "@often"}, "write five fields, or one of @yearly"),
         ({"cron": "@daily", "catch_up": "some"}, "'all', 'latest' or 'none'"),
         ({"cron": "@daily", "jitter": "0s"}, "longer than nothing"),
         ({"cron": "@daily", "start": "2026-01-01"}, "Extra inputs"),
@@ -57,5 +64,31 @@ def test_what_is_wrong_is_said(words: dict[str, Any], said: str) -> None:
 
 def test_a_day_is_one_of_the_zone_and_a_duration_is_not() -> None:
     assert config(every="day", timezone="Europe/Berlin").described() == "0 0 * * * Europe/Berlin"
-    assert config(every="24h", timezone="Europe/Berlin").described() == "every 86400s"
+    assert config(every="24h", timezone="Europe/Berlin").described() == "every 1d"
     assert config(every="hour").described() == config(cron="@hourly").described()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"every": "1234567s"},
+        {"every": "1500ms"},
+        {"every": "day", "timezone": "Asia/Tokyo"},
+        {"cron": "5 4 * * 1-5"},
+    ],
+)
+def test_what_is_kept_of_a_schedule_says_when_it_ticked(words: dict[str, Any]) -> None:
+    described = config(**words).described()
+    old = ScheduleConfig.of_described(described)
+    moment = datetime(2026, 11, 21, tzinfo=UTC)
+    assert old.described() == described
+    assert old.ticks().after(moment) == config(**words).ticks().after(moment)
+
+
+def test_a_day_of_24_hours_in_a_zone_is_pointed_out() -> None:
+    said = config(every="1d", timezone="Europe/Berlin").misunderstood()
+    assert said is not None
+    assert "for midnight in Europe/Berlin say `every: day`" in said
+    for words in ({"every": "1d"}, {"every": "day", "timezone": "Europe/Berlin"},
+                  {"every": "6h", "timezone": "Europe/Berlin"}):  # fmt: skip
+        assert config(**words).misunderstood() is None

@@ -178,7 +178,7 @@ def test_days_that_have_no_or_two_of_an_hour(expression: str, after: str, ticks:
         ("0 6 * *", "has 4 fields; write five"),
         ("0 0 6 * * *", "has 6 fields; write five"),
         ("", "has 0 fields"),
-        ("@dayly", "there is @yearly"),
+        ("@dayly", "one of @yearly"),
     ],
 )
 def test_what_never_comes_or_cannot_be_read_is_refused(expression: str, said: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from connectors.schedule import ScheduleSource
 from connectors.schedule.config import ScheduleConfig
@@ -70,11 +71,70 @@ async def test_another_schedule_begins_when_it_is_first_read() -> None:
     """Hours that the old one has not ticked in are no ticks of the new one."""
     reads = Reads(cron="0 0 * * *")
     await reads.batch()
-    reads.now += timedelta(days=2)
+    reads.now += timedelta(hours=2)
     reads.words = {"every": "1m"}
     assert await reads.ids() == []
     reads.now += timedelta(minutes=1)
-    assert await reads.ids() == ["2026-10-26T12:01:00Z"]
+    assert await reads.ids() == ["2026-10-24T14:01:00Z"]
+
+
+async def test_what_a_schedule_owed_when_it_was_changed_is_handed_over() -> None:
+    reads = Reads(cron="0 0 * * *", timezone="Europe/Berlin")
+    await reads.batch()
+    reads.now += timedelta(days=2)
+    reads.words = {"every": "1h"}
+    (first, _) = (await reads.batch()).records
+    assert isinstance(first, Event)
+    assert first.id == "2026-10-24T22:00:00Z"
+    assert first.data["scheduled"] == "2026-10-25T00:00:00+02:00", "in its own zone"
+    reads.now += timedelta(hours=3)  # on another node, after some time
+    assert (await reads.batch()).cursor == {"after": "2026-10-26T12:00:00Z", "schedule": "every 1h"}
+    assert await reads.ids() == [f"2026-10-26T1{hour}:00:00Z" for hour in (3, 4, 5)]
+
+
+async def test_what_a_schedule_owed_comes_in_batches_up_to_when_the_change_was_read() -> None:
+    reads = Reads(every="5s")
+    await reads.batch()
+    reads.now += timedelta(hours=1)
+    reads.words = {"every": "6s"}
+    found: list[str] = []
+    for _ in range(3):
+        found += await reads.ids()
+        reads.now += timedelta(minutes=1)
+    assert len(found) == 720
+    assert (found[0], found[-1]) == ("2026-10-24T12:00:05Z", "2026-10-24T13:00:00Z")
+    assert await reads.ids() == []
+    assert (await reads.ids())[0] == "2026-10-24T13:00:06Z"
+
+
+@pytest.mark.parametrize(("policy", "handed"), [("latest", ["2026-10-24T13:00:00Z"]), ("none", [])])
+async def test_what_a_schedule_owed_and_is_not_handed_over_is_said(policy: str, handed: list[str]) -> None:
+    reads = Reads(every="20m")
+    await reads.batch()
+    reads.now += timedelta(hours=1, minutes=10)
+    reads.words = {"every": "7m", "catch_up": policy}
+    with capture_logs() as said:
+        assert await reads.ids() == handed
+    assert [(one["event"], one["after"], one["until"]) for one in said] == [
+        ("ticks_skipped", "2026-10-24T12:00:00Z", "2026-10-24T13:00:00Z")
+    ]
+    assert await reads.ids() == []
+    assert reads.cursor == {"after": "2026-10-24T13:10:00Z", "schedule": "every 7m"}
+
+
+async def test_a_schedule_that_nobody_can_read_any_more_owes_nothing() -> None:
+    reads = Reads(every="20m")
+    reads.cursor = {"after": "2026-10-24T11:00:00Z", "schedule": "0 0 * * * Europe/Atlantis"}
+    with capture_logs() as said:
+        assert await reads.ids() == []
+    assert [one["event"] for one in said] == ["schedule_unreadable"]
+    assert reads.cursor["schedule"] == "every 20m"
+
+
+async def test_check_points_at_days_of_24_hours() -> None:
+    (sentence,) = await Reads(every="2d", timezone="Europe/Berlin").source().examine()
+    assert "`every: 2d` counts 24 hours at a time" in sentence
+    assert await Reads(every="day", timezone="Europe/Berlin").source().examine() == []
 
 
 async def test_other_words_than_those_of_its_ticks_leave_the_position() -> None:
@@ -128,6 +188,37 @@ async def test_a_person_lets_it_go_on_at_a_time() -> None:
     assert found.missing == {"from": "2026-10-24T12:00:00Z", "to": "2026-10-26T11:00:00Z"}
     reads.cursor = found.cursor
     assert await reads.ids() == ["2026-10-26T12:00:00Z"]
-    for where in ("yesterday", "2026-10-26T12:00:00"):
+    found = await reads.source().resume_at("", reads.cursor, "2026-10-25T00:00:00Z")
+    assert found.missing is None, "it goes back"
+    for where in (
+        "yesterday",
+        "2026-10-26T12:00:00",
+        "0001-01-01T00:00:00+02:00",
+        "9999-12-31T23:59:59-02:00",
+    ):
         with pytest.raises(UsageError, match=r"nor a time with its zone, like 2026-10-26T13:30:00\+01:00"):
             await reads.source().resume_at("", reads.cursor, where)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("9999-12-31T23:59:59+00:00", "is yet to come"),
+        ("2026-10-24T12:00:01Z", "is yet to come"),
+        ("2006-10-24T12:00:00Z", "more than 366 days ago"),
+        ("0001-01-02T00:00:00+00:00", "more than 366 days ago"),
+    ],
+)
+async def test_a_time_that_is_rather_mistyped_is_refused(where: str, said: str) -> None:
+    reads = Reads(cron="0 0 * * *", timezone="Europe/Berlin")
+    await reads.batch()
+    with pytest.raises(UsageError, match=said):
+        await reads.source().resume_at("", reads.cursor, where)
+
+
+async def test_where_it_stands_is_not_too_far_back() -> None:
+    reads = Reads(cron="0 0 1 1 *")
+    reads.cursor = {"after": "2020-01-01T00:00:00Z", "schedule": "0 0 1 1 * UTC"}
+    found = await reads.source().resume_at("", reads.cursor, "2022-01-01T00:00:00Z")
+    assert found.missing == {"from": "2020-01-01T00:00:00Z", "to": "2022-01-01T00:00:00Z"}
+    assert (await reads.source().resume_at("", reads.cursor, "earliest")).cursor == reads.cursor
