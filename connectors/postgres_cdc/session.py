@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import psycopg
 from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
@@ -53,6 +54,7 @@ class Session:
     @classmethod
     async def open(cls, url: str, source: str, *, replication: bool = False) -> Self:
         """Connect. Raises `SourceUnavailable`."""
+        _check_address(url, source)
         try:
             connection = await psycopg.AsyncConnection.connect(
                 url, autocommit=True, client_encoding="UTF8", application_name=application_name(source),
@@ -171,6 +173,24 @@ def values_of(result: PGresult) -> Sequence[Sequence[bytes | None]]:
     """Its rows."""
     columns = range(result.nfields)
     return [[result.get_value(n, column) for column in columns] for n in range(result.ntuples)]
+
+
+def _check_address(url: str, source: str) -> None:
+    """Raises `SourceUnavailable` for a `url` that is none, without a word of it: it may hold a password.
+
+    libpq takes a password up to its first `@` or `/`, and would quote the rest of it as a host that it cannot
+    find. A host may begin with `@`, which is a socket without a file.
+    """
+    try:
+        found = {word: str(value or "") for word, value in conninfo_to_dict(url).items()}
+    except psycopg.Error:
+        raise SourceUnavailable(f"source '{source}': the url is no Postgres address") from None
+    strayed = any("@" in found.get(word, "")[1:] for word in ("host", "hostaddr", "port", "dbname"))
+    if strayed or found.get("port", "").strip("0123456789,"):
+        raise SourceUnavailable(
+            f"source '{source}': the url's host, port or database holds what may be a part of the password; "
+            f"write `@` in a password as %40, `/` as %2F, `:` as %3A and `%` as %25"
+        )
 
 
 def said(error: Exception) -> str:

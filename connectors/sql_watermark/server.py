@@ -293,7 +293,7 @@ def _check_address(name: str, url: str) -> None:
     strayed = any("@" in found.get(word, "")[1:] for word in ("host", "hostaddr", "port", "dbname"))
     if strayed or found.get("port", "").strip("0123456789,"):
         raise SourceUnavailable(
-            f"source '{name}': the url's host, port or database has what looks like a part of the password; "
+            f"source '{name}': the url's host, port or database holds what may be a part of the password; "
             f"write `@` in a password as %40, `/` as %2F, `:` as %3A and `%` as %25"
         )
 
