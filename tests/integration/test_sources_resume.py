@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from eventflow.cli.going_on import GoingOn, _move
+from eventflow.cli.sources import _say
 from eventflow.errors import OwnershipLost, SourceStopped, UsageError
 from eventflow.event import Event, new_uid
 from eventflow.ingest import Ingest, Work
@@ -54,6 +56,22 @@ async def test_it_goes_on_at_the_new_position_and_the_gap_is_written_down(pool: 
         assert claim.cursor == {"at": 10}
         with pytest.raises(SourceStopped):
             await ownership.claim(conn, "log", "0", claim.node, LEASE, "a third")
+
+
+async def test_where_nothing_is_passed_over_no_gap_is_written_down(
+    pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with pool.acquire() as conn:
+        await stopped(conn, "0", "1")
+        first, second = await pauses.held(conn, "log")
+        moves = [(first, Resumption(0, None)), (second, Resumption(7, {"from": 5, "to": 7}))]
+        await pauses.resume_at(conn, "log", moves, "me@here")
+        assert [row["partition"] for row in await views.gaps(conn)] == ["1"]
+        assert {row["position"] for row in await views.sources(conn)} == {"0", "7"}
+    _say("log", GoingOn(2, [_move(one, to) for one, to in moves]))
+    assert capsys.readouterr().out == (
+        'log 0: reads again from 0\nlog 1: goes on at 7; passed over: {"from":5,"to":7}\n'
+    )
 
 
 async def test_all_go_on_or_none(pool: Pool) -> None:
