@@ -46,16 +46,15 @@ LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
 LEFT JOIN pg_database AS d ON d.oid = a.datid
 WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid()
     AND (d.datname IS NULL OR d.datname = current_database())
-    AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
-    AND NOT (a.datid IS NOT NULL AND a.usesysid IS NULL)  -- the same, seen by a role that may not know types
+    AND NOT (a.datid IS NOT NULL AND a.usesysid IS NULL)
 """
 
 
 async def sessions(asks: Asks) -> dict[str, Open]:
     """Open transactions of sessions of this database, or of nobody knows which, by virtual id.
 
-    Without autovacuum, which adds no rows and takes its time. Sessions of no user are its workers, or such
-    as are still logging in: those have got no value yet.
+    Without autovacuum, which adds no rows and takes its time. What works in the database for no user is one of
+    its workers, as every role may see, or is still logging in: that has got no value yet.
     """
     return {row["id"]: Open(**row) for row in await asks.rows(SESSIONS, {})}
 
