@@ -53,8 +53,8 @@ WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.pid <> pg_bac
 async def sessions(asks: Asks) -> dict[str, Open]:
     """Open transactions of sessions of this database, or of nobody knows which, by virtual id.
 
-    Without autovacuum, which adds no rows and takes its time. What works in the database for no user is one of
-    its workers, as every role may see, or is still logging in: that has got no value yet.
+    Without autovacuum, which adds no rows and takes its time. What works in the database for no user is one
+    of its workers, as every role may see, or is still logging in: that has got no value yet.
     """
     return {row["id"]: Open(**row) for row in await asks.rows(SESSIONS, {})}
 

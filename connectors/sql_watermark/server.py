@@ -14,14 +14,13 @@ from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
+from connectors.sql_watermark.address import address
 from connectors.sql_watermark.column import KINDS, Kind, refusal
 from connectors.sql_watermark.config import SqlWatermarkConfig
 from connectors.sql_watermark.examine import may_not_read
 from eventflow.errors import SourceUnavailable
-from eventflow.holes import SECRET_HOLE, fill
 
 SHORTEST_MARGIN: Final = timedelta(seconds=1)
 """A time counts when it is over for this long: columns may round to a second, up or down."""
@@ -66,8 +65,7 @@ class Server:
         cls, name: str, config: SqlWatermarkConfig, secret: Callable[[str], str]
     ) -> AsyncGenerator[Self]:
         """A connection until the block ends."""
-        url = fill(config.url, secret)
-        _check_address(name, url)
+        url = address(name, config.url, secret)
         try:
             conn = await psycopg.AsyncConnection[DictRow].connect(
                 url, autocommit=True, prepare_threshold=None, row_factory=dict_row, connect_timeout=10,
@@ -278,33 +276,6 @@ FROM (
 NOT_ABOVE: Final[LiteralString] = "SELECT %(value)s::{type} <= %(other)s::{type} AS holds"
 
 WRITTEN: Final[LiteralString] = "SELECT {shown} AS value FROM (SELECT %(value)s::{type} AS value) AS m"
-
-
-def _check_address(name: str, url: str) -> None:
-    """Raises `SourceUnavailable` for a `url` that is none, without a word of it: it may hold a password.
-
-    libpq takes a password up to its first `@` or `/`, and would quote the rest of it as a host that it cannot
-    find. A host may begin with `@`, which is a socket without a file.
-    """
-    try:
-        found = {word: str(value or "") for word, value in conninfo_to_dict(url).items()}
-    except psycopg.Error:
-        raise SourceUnavailable(f"source '{name}': the url is no Postgres address") from None
-    strayed = any("@" in found.get(word, "")[1:] for word in ("host", "hostaddr", "port", "dbname"))
-    if strayed or found.get("port", "").strip("0123456789,"):
-        raise SourceUnavailable(
-            f"source '{name}': the url's host, port or database holds what may be a part of the password; "
-            f"write `@` in a password as %40, `/` as %2F, `:` as %3A and `%` as %25"
-        )
-
-
-def password_in(url: str) -> bool:
-    """Whether the url as it is written, secrets not filled in, has a password."""
-    try:
-        password = conninfo_to_dict(SECRET_HOLE.sub("_SECRET_", url)).get("password")
-    except psycopg.Error:  # such as where all of it is a secret
-        return False
-    return bool(password) and "_SECRET_" not in str(password)
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -196,7 +196,7 @@ class SqlWatermarkSource:
 
     def _has_password(self) -> bool:
         try:
-            from connectors.sql_watermark.server import password_in  # noqa: PLC0415 - needs the extra
+            from connectors.sql_watermark.address import password_in  # noqa: PLC0415 - needs the extra
         except ImportError:
             return False
         return password_in(self._config.url)
