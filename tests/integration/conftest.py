@@ -99,10 +99,11 @@ class Stage:
 
     @asynccontextmanager
     async def worker(self, *, lease: float = 30, **more: Any) -> AsyncIterator[Worker]:
+        settings: dict[str, Any] = {"processes": 2, **more}
         worker = Worker(
             self.pool, node=new_uid(), workflow_of=self.workflow_of, code_folder=self.code_folder,
             lease=timedelta(seconds=lease), wake=self.wake, wanted=self.wanted.__contains__,
-            announce=self.announced.set, **{"processes": 2, **more},
+            announce=self.announced.set, **settings,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             running = group.create_task(worker.run())
