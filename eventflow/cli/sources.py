@@ -198,7 +198,7 @@ def setup(
     if not done.statements:
         note(f"{source}: nothing is needed")
     for statement in done.statements:
-        print_text(statement)
+        print_text(statement.rstrip().removesuffix(";") + ";")
     if run and done.statements:
         note(f"{source}: that was run")
     for warning in done.warnings:

@@ -10,20 +10,24 @@ from eventflow.store.pool import Connection
 from eventflow.store.views.events import View, select
 
 # A partition whose owner's lease ran out is nobody's, whatever its row still says. Webhooks have no owner,
-# and neither have the events that eventflow makes itself (partition 'outbox'): every node serves those.
+# and neither have the events that eventflow makes itself (partition 'outbox'): every node serves those. What
+# was measured of one that is not read, or three rounds ago, says nothing about now.
 SOURCES: Final[LiteralString] = """
 WITH alive AS (
     SELECT string_agg(name, ', ' ORDER BY name) AS names FROM node WHERE lease_until > now()
-), seen AS (
+), known AS (
     SELECT p.*, p.owner IS NOT NULL AND p.lease_until <= now() AS lapsed,
            p.owner IS NULL AND (p.state = 'running' OR p.partition = 'outbox') AS everybodys,
            extract(epoch FROM greatest(now() - p.last_event, '0'))::float8 AS silent_seconds
     FROM source_partition AS p
+), seen AS (
+    SELECT p.*,
+           CASE WHEN p.state = 'running' AND p.lapsed OR p.everybodys AND alive.names IS NULL THEN 'waiting'
+                WHEN p.everybodys THEN 'running'
+                ELSE p.state END AS now_in
+    FROM known AS p CROSS JOIN alive
 )
-SELECT p.source, p.partition,
-       CASE WHEN p.state = 'running' AND p.lapsed OR p.everybodys AND alive.names IS NULL THEN 'waiting'
-            WHEN p.everybodys THEN 'running'
-            ELSE p.state END AS state,
+SELECT p.source, p.partition, p.now_in AS state,
        CASE WHEN p.everybodys THEN alive.names
             WHEN p.lease_until > now() THEN coalesce(n.name, p.owner::text) END AS owner,
        convert_from(p.cursor, 'UTF8') AS position,
@@ -39,15 +43,17 @@ SELECT p.source, p.partition,
        CASE WHEN p.lapsed
             THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
                  || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                 || '; the next node that is free takes over'
-            WHEN p.message IS NOT NULL THEN p.message
+                 || CASE WHEN alive.names IS NULL THEN '; no node serves it, `eventflow serve` does'
+                         ELSE '; the next node that is free takes over' END
             WHEN alive.names IS NULL AND p.state IN ('waiting', 'running')
             THEN 'no node serves it; `eventflow serve` does'
+            WHEN p.message IS NOT NULL THEN p.message
             WHEN p.trouble = 'stalled' THEN p.reason END AS message
 FROM seen AS p
 CROSS JOIN alive
 LEFT JOIN node AS n ON n.id = p.owner
 LEFT JOIN progress AS g ON g.source = p.source AND g.partition = p.partition
+                       AND p.now_in = 'running' AND g.at > now() - '15 seconds'::interval
 WHERE ($1::timestamptz IS NULL OR p.last_event >= $1)
 ORDER BY p.source, p.partition
 LIMIT $2
@@ -58,10 +64,11 @@ async def sources(conn: Connection, *, since: datetime | None = None, limit: int
     """Every source partition: who reads it, how far, how fast, and what is wrong with it.
 
     `owner` names the node as host:pid; of what every node serves, all that are alive. `position` is the
-    cursor as JSON text, `missing` any JSON. `lag` (in `unit`) and `note` are as of `measured`. `rate` is
-    events per second over about the last minute, `rhythm` how long it usually is between two batches with
-    events (None: not known yet), `stalled` since when it has been silent or unreadable for too long.
-    `since` keeps those that an event came from since then.
+    cursor as JSON text, `missing` any JSON. `lag` (in `unit`) and `note` are as of `measured`, which is None
+    where it is not read, or was not measured for 15 seconds. `rate` is events per second over about the last
+    minute, `rhythm` how long it usually is between two batches with events (None: not known yet), `stalled`
+    since when it has been silent or unreadable for too long. `since` keeps those that an event came from
+    since then.
     """
     return _decoded(await select(conn, SOURCES, since, limit))
 

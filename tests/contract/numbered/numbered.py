@@ -104,7 +104,7 @@ class NumberedSource:
     async def preparation(self) -> Sequence[str]:
         if self._folder.is_file():
             raise SourceUnavailable(f"source '{self._name}': {self._folder} is a file")
-        return [] if self._folder.is_dir() else [f"mkdir -p '{self._folder}';"]
+        return [] if self._folder.is_dir() else [f"mkdir -p '{self._folder}'"]
 
     async def prepare(self) -> Sequence[str]:
         needed = await self.preparation()

@@ -10,10 +10,12 @@ from eventflow.errors import UsageError
 from eventflow.event import Event, encode_json, new_uid
 from eventflow.explained import explain_stored, matched_revision
 from eventflow.ingest import Work
+from eventflow.offers import Progress
 from eventflow.source import Batch, Mark
-from eventflow.store import nodes, ownership, pauses
+from eventflow.store import nodes, ownership, pauses, progress
 from eventflow.store.intake import item_key
 from eventflow.store.pool import Pool
+from eventflow.store.progress import Standing
 from eventflow.store.views import events as views
 from eventflow.store.views import runs as run_views
 from eventflow.store.views import sources as source_views
@@ -192,6 +194,37 @@ async def test_a_pause_takes_the_partition_from_its_owner_until_it_is_resumed(po
         assert (row["state"], row["owner"]) == ("paused", None)
         assert await pauses.resume(conn, "lines") == 1
         assert await ownership.claim(conn, "lines", "0", node, LEASE, "disk")
+
+
+async def test_what_was_measured_is_shown_only_while_it_is_true(pool: Pool) -> None:
+    node, lines = new_uid(), Standing("lines", "0", None)
+    async with pool.acquire() as conn:
+        await nodes.beat(conn, node, "a:1", LEASE)
+        assert await ownership.claim(conn, "lines", "0", node, LEASE, "disk")
+        await progress.write(conn, [(lines, Progress(7, "lines", "the slot keeps 0 KiB of WAL"))])
+
+        async def shown() -> tuple[object, ...]:
+            (row,) = await source_views.sources(conn)
+            return tuple(row[word] for word in ("lag", "unit", "note", "measured"))
+
+        assert (await shown())[:3] == (7, "lines", "the slot keeps 0 KiB of WAL")
+        await conn.execute("UPDATE progress SET at = at - '16 seconds'::interval")
+        assert await shown() == (None,) * 4
+        await progress.write(conn, [(lines, Progress(7, "lines"))])
+        assert (await shown())[0] == 7
+        await pauses.pause(conn, "lines")
+        assert await shown() == (None,) * 4
+
+
+async def test_a_source_that_nobody_serves_does_not_show_an_old_reason(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await nodes.beat(conn, new_uid(), "a:1", LEASE)
+        await ownership.report(conn, "lines", "", "waiting", "secret KAFKA is not set")
+        (row,) = await source_views.sources(conn)
+        assert row["message"] == "secret KAFKA is not set"
+        await conn.execute("UPDATE node SET lease_until = now()")
+        (row,) = await source_views.sources(conn)
+    assert row["message"].startswith("no node serves it")
 
 
 def test_the_ends_of_a_path_are_looked_up_by_digest() -> None:
