@@ -26,8 +26,16 @@ BINARY = "ce-specversion"
 _LEAP = re.compile(r"(T\d\d:\d\d):60")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _MARKS = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
+MAX_MEMBERS = 10_000
+"""Events of one batch."""
+_MAX_COMMAS = 1_000_000
+"""In a batch. It bounds what is made of one before its members can be counted."""
 _TAKEN_APART = 256 << 10
 """Bytes of the largest broken batch whose good events are looked for, which is slow."""
+
+
+class TooManyMembers(Exception):
+    """A batch of more than `MAX_MEMBERS` events, or of more bytes than are kept of one."""
 
 
 def from_headers(headers: Mapping[str, str]) -> Attributes:
@@ -53,10 +61,15 @@ def from_body(raw: bytes) -> tuple[Attributes, JSON]:
 def split(raw: bytes) -> Sequence[bytes]:
     """The events of a batch, each as its own bytes. One that is no JSON harms only itself.
 
-    Raises `Undecodable` where it cannot be told where they begin and end.
+    Raises `Undecodable` where it cannot be told where they begin and end, `TooManyMembers`.
     """
+    if raw.count(b",") > _MAX_COMMAS:
+        raise TooManyMembers
     try:
-        return [bytes(one) for one in _decode_array(raw)]
+        members = _decode_array(raw)
+        if len(members) > MAX_MEMBERS:
+            raise TooManyMembers
+        return [bytes(one) for one in members]
     except (ValueError, RecursionError):
         parts = _take_apart(raw) if len(raw) <= _TAKEN_APART else None
     if parts is None:
@@ -89,6 +102,8 @@ def _take_apart(raw: bytes) -> list[bytes] | None:
         elif depth == 1:
             parts.append(text[begin : found.start()].strip())
             begin = found.end()
+            if len(parts) >= MAX_MEMBERS:
+                raise TooManyMembers  # one more stands behind the comma
     return None if depth or in_text else [*parts, text[begin:-1].strip()]
 
 

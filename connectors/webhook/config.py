@@ -127,7 +127,13 @@ def _or_duration(schema: dict[str, Any]) -> None:
 class WebhookConfig(_Words):
     """A webhook. `verify: none` reads as None: it has to be written out."""
 
-    verify: Annotated[_Tagged | None, Field(json_schema_extra=_none_as_text)]
+    verify: Annotated[
+        _Tagged | None,
+        Field(
+            description="`none`, or a map with a scheme (github, standard, stripe, hmac) and its secrets",
+            json_schema_extra=_none_as_text,
+        ),
+    ]
     id: Expression | None = None
     type: Expression | None = None
     subject: Expression | None = None

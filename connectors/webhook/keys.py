@@ -7,8 +7,12 @@ import binascii
 import time
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from eventflow.errors import SourceUnavailable
 from eventflow.holes import SECRET_HOLE, fill
+
+log = structlog.get_logger()
 
 KEYS_AGE = 10.0
 """Seconds after which secrets are resolved again, so that a rotated one counts without a restart."""
@@ -31,14 +35,37 @@ class Keys:
         self._decode = decode
         self._keys: Sequence[bytes] = ()
         self._resolved = -KEYS_AGE
+        self._passed_over: Sequence[str] = ()
 
     def current(self) -> Sequence[bytes]:
-        """All keys, none of them empty. Raises `SourceUnavailable`, naming the secret, not showing it."""
+        """The keys that there are, none of them empty: a secret may be listed before every node has it.
+
+        Those passed over are logged, named and not shown. Raises `SourceUnavailable` where there is none.
+        """
         now = time.monotonic()
         if now - self._resolved >= KEYS_AGE:
-            self._keys = [self._resolve(text) for text in self._texts]
+            self._keys = self._resolve_all()
             self._resolved = now
         return self._keys
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a secret was passed over: what the others did not sign may be signed by that one."""
+        return bool(self._passed_over)
+
+    def _resolve_all(self) -> Sequence[bytes]:
+        keys, errors = list[bytes](), list[str]()
+        for text in self._texts:
+            try:
+                keys.append(self._resolve(text))
+            except SourceUnavailable as error:
+                errors.append(str(error))
+        if not keys:
+            raise SourceUnavailable("; ".join(errors))
+        if set(errors).difference(self._passed_over):
+            log.warning("secret_passed_over", errors=errors)
+        self._passed_over = errors
+        return keys
 
     def _resolve(self, text: str) -> bytes:
         name = SECRET_HOLE.search(text)

@@ -30,10 +30,15 @@ OWN_BODIES = frozenset({"github", "stripe"})
 VARIABLES = ("data", "headers", "query")
 """What the CEL of `id`, `type`, `subject` and `time` may name."""
 
+MAX_COPIED = 16 << 20
+"""Bytes of headers and query that a batch may need: each of its events keeps them all."""
+
 _CREDENTIAL = re.compile(
-    r"authorization|cookie|signature|password|passwd|secret|credential"
-    r"|api[-_]?key|access[-_]?key|csrf|xsrf|jwt|(^|[-_])(token|auth|hmac)([-_]|$)"
+    r"authoriz|auth(?!or)|cookie|signature|passw|passphrase|secret|credential|token|hmac"
+    r"|api[-_]?key|access[-_]?key|csrf|xsrf|jwt|(^|[-_])(sign|sig)([-_]|$)"
 )
+_NO_CREDENTIAL = re.compile(r"idempotency")
+"""Names what is sent, whatever it is called (I-Twilio-Idempotency-Token)."""
 _CACHED_NAMES = 1024
 
 
@@ -45,6 +50,11 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     remote: str | None
     body: bytes
 
+    def around(self) -> int:
+        """Bytes beside the body."""
+        headers = self.headers
+        return sum(map(len, headers)) + sum(map(len, headers.values())) + len(self.query_string)
+
 
 class VisibleNames(dict[bytes, str | None]):
     """Header name -> its text, None for one that carries a credential or signature. Fills itself."""
@@ -54,9 +64,9 @@ class VisibleNames(dict[bytes, str | None]):
         self._signature = signature
 
     def __missing__(self, name: bytes) -> str | None:
-        text: str | None = name.decode("latin-1")
-        if name == self._signature or _CREDENTIAL.search(name.decode("latin-1")):
-            text = None
+        shown = name.decode("latin-1")
+        hidden = _CREDENTIAL.search(shown) and not _NO_CREDENTIAL.search(shown)
+        text = None if hidden or name == self._signature else shown
         if len(self) < _CACHED_NAMES:  # names come from strangers
             self[name] = text
         return text
@@ -96,7 +106,7 @@ class RecordMaker:
     def records(self, received: Received) -> Record | Sequence[Record]:
         """The record of a request, or those of a batch in their order.
 
-        Never raises for what a sender can send.
+        Raises `TooManyMembers` for a batch beyond all bounds, and nothing else for what a sender can send.
         """
         names = self._names
         headers = {
@@ -114,8 +124,9 @@ class RecordMaker:
         if "content-encoding" in headers and (compressed := _compressed(headers["content-encoding"])):
             return self._broken(kept, compressed)
         if self._media_type(headers).startswith(cloudevents.BATCHED):
-            return self._batch(kept)
-        return self._read(kept)
+            return self._batch(kept, received.around())
+        made = self._read(kept)
+        return made if isinstance(made, Event) else self._with_hidden(made, received.headers)
 
     def reread(self, body: bytes, meta: Mapping[str, JSON]) -> Record:
         """The record of a body that was kept (and perhaps edited) with its `meta`.
@@ -127,14 +138,41 @@ class RecordMaker:
             return self._broken(kept, "a batch cannot become one event: edit it down to one of its objects")
         return self._read(kept)
 
-    def _batch(self, kept: Kept) -> Record | Sequence[Record]:
+    def _batch(self, kept: Kept, around: int) -> Record | Sequence[Record]:
         try:
             members = cloudevents.split(kept.body)
         except Undecodable as error:
             return self._broken(kept, error.reason)
-        return [
+        if around * len(members) > MAX_COPIED:
+            raise cloudevents.TooManyMembers
+        records = [
             self._read(Kept(member, kept.headers, kept.meta, number)) for number, member in enumerate(members)
         ]
+        return records if self._id is None else self._told_apart(records)
+
+    def _told_apart(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those to which `id:` gave the id of another one before them are broken, and no repeats."""
+        first: dict[str, bytes] = {}
+        return [
+            record
+            if isinstance(record, Broken) or first.setdefault(record.id, record.raw) == record.raw
+            else Broken(
+                self._source,
+                record.raw,
+                f"`id` gave another event of this batch the id {record.id[:60]!r} too: it has to read `data`",
+                meta=record.meta,
+                dedupe=_key(b"same", record.id, record.raw),
+            )
+            for record in records
+        ]
+
+    def _with_hidden(self, made: Broken, sent: Mapping[bytes, bytes]) -> Broken:
+        """With the name of the header in its reason that was sent and that no expression sees."""
+        for name in sent:
+            if self._names[name] is None and (text := name.decode("latin-1")) in made.reason:
+                reason = f"{made.reason}: the header {text} is a credential, which no expression sees"
+                return msgspec.structs.replace(made, reason=reason)
+        return made
 
     def _read(self, kept: Kept) -> Record:
         data: JSON = None

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from connectors.webhook import answers
 from connectors.webhook.answers import Answer, Message, Receive, Scope, Send
+from connectors.webhook.cloudevents import TooManyMembers
 from connectors.webhook.config import WebhookConfig
 from connectors.webhook.rate import TokenBucket
 from connectors.webhook.record import DEFAULT_TYPE, NAMING, OWN_BODIES, Received, RecordMaker
@@ -28,8 +29,6 @@ from eventflow.source import Batch, Delivery, Receipt, SourceContext
 log = structlog.get_logger()
 
 PARTITION = ""
-MAX_MEMBERS = 10_000
-"""Events of one CloudEvents batch."""
 
 _ORIGIN = re.compile(rb"[A-Za-z0-9._:/-]{1,255}")
 
@@ -186,7 +185,7 @@ class WebhookSource:
                 await answers.UNKNOWN(send)
                 return False
             if not authentic:
-                await answers.UNAUTHENTIC(send)
+                await (answers.UNKNOWN if self._verifier.keys.incomplete else answers.UNAUTHENTIC)(send)
                 return False
         if self._bucket is not None and (seconds := self._bucket.take()):
             await answers.too_fast(send, seconds)
@@ -197,17 +196,18 @@ class WebhookSource:
         return True
 
     async def _take_in(self, received: Received, send: Send) -> None:
-        made = self._records.records(received)
+        try:
+            made = self._records.records(received)
+        except TooManyMembers:
+            return await answers.TOO_MANY(send)
         if isinstance(made, Event | Broken):
-            receipts = await self._room.wait((made,), len(received.body))
+            receipts = await self._room.wait((made,), len(received.body) + received.around())
             if receipts is None or receipts[0] is None:
                 return await answers.UNKNOWN(send)
             return await answers.accept(send, receipts[0].id)
-        return await self._take_in_batch(made, len(received.body), send)
+        return await self._take_in_batch(made, len(received.body) + len(made) * received.around(), send)
 
     async def _take_in_batch(self, records: Sequence[Record], size: int, send: Send) -> None:
-        if len(records) > MAX_MEMBERS:
-            return await answers.TOO_MANY(send)
         receipts = await self._room.wait(records, size) if records else ()
         if receipts is None:
             return await answers.UNKNOWN(send)

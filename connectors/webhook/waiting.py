@@ -18,7 +18,7 @@ from eventflow.source import Receipt
 MAX_WAITING = 10_000
 """Records of requests that are queued or taken and not answered."""
 MAX_WAITING_BYTES = 64 << 20
-"""Bodies of those requests, and as much again for bodies being read. Reached with large bodies only."""
+"""Bodies and headers of those requests, and as much again for bodies being read."""
 BATCH_RECORDS = 1000
 BATCH_BYTES = 16 << 20
 PATIENCE = 10.0

@@ -60,7 +60,7 @@ def _touch(path: Path, hole: Path) -> bool:
 def _report(block: Block, model: type[BaseModel], detail: ErrorDetails, path: Path) -> None:
     if detail["type"] == "missing":
         where = locate(block.node, path[:-1], on_key=True) if len(path) > 1 else block.mark
-        block.error(where, f"'{'.'.join(map(str, path))}' is missing")
+        block.error(where, f"'{'.'.join(map(str, path))}' is missing{_forms(model, path)}")
     elif detail["type"] == "extra_forbidden":
         where = locate(block.node, path, on_key=True)
         block.error(where, unknown("word", str(path[-1]), _words_at(model, path[:-1])))
@@ -105,6 +105,12 @@ def _form(model: type[BaseModel], path: Path) -> str:
         return ""
     words = cast(dict[str, Any], example).items()
     return f" such as {{{', '.join(f'{word}: {value}' for word, value in words)}}}"
+
+
+def _forms(model: type[BaseModel], path: Path) -> str:
+    """`: what it is`, where a word of the top that must be there is described by the connector's model."""
+    field = model.model_fields.get(str(path[0])) if len(path) == 1 else None
+    return f": {field.description}" if field and field.description else ""
 
 
 def _near(detail: ErrorDetails) -> str:

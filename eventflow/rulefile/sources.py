@@ -13,17 +13,22 @@ from pydantic import ValidationError
 from eventflow.errors import EventflowError
 from eventflow.event import JSON
 from eventflow.expression import Expression, ExpressionError, VarType
+from eventflow.holes import SECRET_HOLE
 from eventflow.offers import Foretelling
 from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
 from eventflow.rulefile.misfits import report_misfits
-from eventflow.rulefile.nodes import ListNode, Node, ScalarNode, plain_value, shorten
+from eventflow.rulefile.nodes import ListNode, MapNode, Node, ScalarNode, plain_value, shorten
 from eventflow.rulefile.report import nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
 from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
 
 _HOLE: Final = re.compile(r"(?<!\$)\$\{(?!\s*secret\.[A-Za-z_][A-Za-z0-9_]*\s*\})")
+
+_SECRET_WORD: Final = re.compile(r"secrets?|password")
+_PASSWORD: Final = re.compile(r"://[^/?#@\s:]*:[^@/\s]+@|\bpassword=[^\s&]")
+"""In a connection string whose `${secret.NAME}` have been taken out."""
 
 
 def read_source(
@@ -41,6 +46,7 @@ def read_source(
         report_misfits(block, connector.Config, error)
         return None
     _check_holes(block)
+    _doubt_literal_secrets(block)
     sends = cast("type[Foretelling]", connector).sends(config) if hasattr(connector, "sends") else None
     named = "id" in words or "dedupe" in words or (sends is not None and sends.named)
     if connector.delivery is Delivery.pushed and not named:
@@ -90,14 +96,31 @@ def _check_holes(block: Block) -> None:
             block.error(node, f"{shorten(str(node.value))!r}: the only hole here is ${{secret.NAME}}")
 
 
+def _doubt_literal_secrets(block: Block) -> None:
+    """Rule files are copied, reviewed and kept in Postgres: no place for a secret."""
+    for word, node in _named_texts("", block.node):
+        bare = SECRET_HOLE.sub("", str(node.value))
+        if _SECRET_WORD.fullmatch(word) and "${" not in str(node.value):
+            block.warn(node, f"'{word}' is written out for all who read this file: use ${{secret.NAME}}")
+        elif _PASSWORD.search(bare):
+            block.warn(node, f"'{word}' holds a password for all who read this file: use ${{secret.NAME}}")
+
+
+def _named_texts(name: str, node: Node) -> Iterator[tuple[str, ScalarNode]]:
+    """Each text, with the nearest key that it stands under."""
+    if isinstance(node, MapNode):
+        for word, entry in node.entries.items():
+            yield from _named_texts(word, entry.value)
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from _named_texts(name, item)
+    elif isinstance(node.value, str) and not node.broken:
+        yield name, node
+
+
 def _texts(node: Node) -> Iterator[ScalarNode]:
-    if isinstance(node, ScalarNode):
-        if isinstance(node.value, str) and not node.broken:
-            yield node
-        return
-    inner = node.items if isinstance(node, ListNode) else [entry.value for entry in node.entries.values()]
-    for one in inner:
-        yield from _texts(one)
+    for _, text in _named_texts("", node):
+        yield text
 
 
 def _try(spec: SourceSpec, block: Block) -> None:
@@ -118,6 +141,9 @@ def _dry_context(folder: Path, block: Block) -> SourceContext:
         return
         yield
 
+    async def began_with(partitions: Sequence[str]) -> Sequence[str]:
+        return partitions
+
     def expression(text: str, variables: Sequence[str]) -> Predicate:
         try:
             Expression.compile(text, dict.fromkeys(variables, VarType.any))
@@ -125,7 +151,9 @@ def _dry_context(folder: Path, block: Block) -> SourceContext:
             _report_expression(block, text, error)
         return _never
 
-    return SourceContext(folder, known, known_all, lambda name: "", expression, lambda: datetime.now(UTC))
+    return SourceContext(
+        folder, known, known_all, lambda name: "", expression, lambda: datetime.now(UTC), began_with
+    )
 
 
 def _never(variables: Mapping[str, JSON]) -> JSON:

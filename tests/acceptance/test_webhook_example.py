@@ -48,10 +48,14 @@ class Request:
 def by_github(name: str) -> Request:
     body = (BODIES / "github" / name).read_bytes()
     form = {"Content-Type": "application/x-www-form-urlencoded"} if name.endswith("form") else {}
+    return github_request(f"delivery of {name}", name.partition(".")[0], body, **form)
+
+
+def github_request(delivery: str, event: str, body: bytes, **more: str) -> Request:
     signature = hmac.new(GITHUB.encode(), body, hashlib.sha256).hexdigest()
-    headers = {"X-GitHub-Event": name.partition(".")[0], "X-GitHub-Delivery": f"delivery of {name}",
+    headers = {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery,
                "X-Hub-Signature-256": f"sha256={signature}"}  # fmt: skip
-    return Request("github", body, headers | form)
+    return Request("github", body, headers | more)
 
 
 def by_stripe(name: str) -> Request:
@@ -126,6 +130,33 @@ async def test_real_payloads_are_taken_in_once_and_unaltered(place: Place, pool:
     (rows,) = await fetch(pool, "SELECT count(*) AS n FROM event")
     assert rows["n"] == len(requests) - 1 + len(members)
     await what_the_example_made_of_them(pool)
+
+
+def large_push(commits: int) -> bytes:
+    """The push of the corpus, with as many commits of a few files each as a large one has."""
+    push = json.loads((BODIES / "github" / "push.json").read_bytes())
+    message = "Ein längerer Text, wie er über einem Commit steht. 🚀\n\n" * 8
+    push["commits"] = [
+        {"id": f"{n:040x}", "message": message, "timestamp": "2026-05-15T15:20:33+02:00", "distinct": True,
+         "author": {"name": "Ada Lovelace", "email": "ada@example.com", "username": "ada"},
+         "added": [f"src/module_{n}/file_{k}.py" for k in range(8)], "removed": [],
+         "modified": [f"docs/page_{n}_{k}.md" for k in range(8)]}
+        for n in range(commits)
+    ]  # fmt: skip
+    return json.dumps(push, ensure_ascii=False).encode()
+
+
+async def test_payloads_of_real_size_are_taken_in_whole(place: Place, pool: Pool) -> None:
+    bodies = [large_push(commits) for commits in (20, 2_000, 18_500)]
+    assert [len(body) >> 10 for body in bodies] == sorted(len(body) >> 10 for body in bodies)
+    assert 20_000_000 < len(bodies[-1]) < 25_000_000
+    requests = [github_request(f"large {n}", "push", body) for n, body in enumerate(bodies)]
+    async with place.serve(settings=SECRETS) as served:
+        assert [(await request.send(served)).status for request in requests] == [202] * 3
+        assert (await requests[-1].send(served)).status == 202
+    rows = await fetch(pool, "SELECT data FROM event WHERE source = 'github' ORDER BY id")
+    assert [bytes(row["data"]) for row in rows] == bodies
+    assert await fetch(pool, "SELECT id FROM dead_letter") == []
 
 
 async def forgeries_are_refused(served: Served, requests: list[Request]) -> None:

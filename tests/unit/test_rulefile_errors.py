@@ -237,7 +237,19 @@ def test_connectors_that_do_not_work_yet_are_refused(name: str) -> None:
              "6:13: source 's': 'settle' must be a mapping such as {quiet: 2s}, not the text '2s'",
              "7:14: source 's': 'removed' must be true or false, not the text 'yes'"],
         ),
-        ("connector: webhook\nid: data.id", ["2:3: source 's': 'verify' is missing"]),
+        (
+            "connector: webhook\nid: data.id",
+            ["2:3: source 's': 'verify' is missing: `none`, or a map with a scheme (github, standard, stripe, hmac) and its secrets"],
+        ),
+        (
+            "connector: webhook\nverify: {scheme: github, secrets: [\"${secret.A}\", hunter2]}",
+            ["4:55: warning: source 's': 'secrets' is written out for all who read this file: use ${secret.NAME}"],
+        ),
+        (
+            "connector: sql_watermark\nurl: postgresql://u:hunter2@h/d\ntable: a.t\ncolumn: id\ninitial: latest\nevery: 10s",
+            ["4:10: warning: source 's': 'url' holds a password for all who read this file: use ${secret.NAME}"],
+        ),
+        ("connector: sql_watermark\nurl: postgresql://u:${secret.P}@h/d\ntable: a.t\ncolumn: id\ninitial: latest\nevery: 10s", []),
         (
             "connector: webhook\nverify: {scheme: slack, header: X, secrets: [a]}\nid: data.id",
             ["4:22: source 's': 'verify.scheme': scheme 'slack' is not supported yet; use `hmac` with the "

@@ -14,6 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.webhook.cloudevents import TooManyMembers
 from connectors.webhook.config import WebhookConfig
 from connectors.webhook.record import Received, RecordMaker
 from eventflow.event import JSON, Broken, Event, Record
@@ -296,6 +297,38 @@ def test_a_broken_member_harms_only_itself(bad: bytes) -> None:
     records = members(b" [" + b",".join([good[0], bad, *good[1:]]) + b"]\n")
     assert [record.raw for record in records] == [good[0], bad, *good[1:]]
     assert [type(record) for record in records] == [Event, Broken, Event, Event]
+
+
+@pytest.mark.parametrize(("member", "times"), [(b"0,", 10_000), (b"x,", 10_000), (b"0,", 5_000_000)])
+def test_a_batch_beyond_its_bound_is_not_read(
+    member: bytes, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> Record:
+        raise AssertionError("a member was read")
+
+    monkeypatch.setattr(RecordMaker, "_read", read)
+    with pytest.raises(TooManyMembers):
+        made(b"[" + member * times + b"0]", BATCHED)
+
+
+def test_headers_that_each_member_keeps_are_bounded() -> None:
+    batch = b"[" + b",".join([json.dumps(ORDER).encode()] * 1_000) + b"]"
+    assert len(members(batch)) == 1_000
+    with pytest.raises(TooManyMembers):
+        made(batch, BATCHED | {"x-filling": "x" * (17 << 10)})
+
+
+def test_an_id_that_two_members_get_makes_no_repeat_of_the_second() -> None:
+    batch = b"[%s]" % b", ".join(json.dumps(ORDER | {"data": n}).encode() for n in (1, 2, 1))
+    expressions = {"x": lambda values: values["headers"]["x-id"]}  # pyright: ignore[reportUnknownLambdaType]
+    found = made(batch, BATCHED | {"x-id": "one"}, id="x", expressions=expressions)
+    assert isinstance(found, list)
+    first, second, again = found
+    assert isinstance(first, Event)
+    assert isinstance(again, Event)
+    assert isinstance(second, Broken)
+    assert "`id` gave another event of this batch the id 'one' too" in second.reason
+    assert first.dedupe == again.dedupe != second.dedupe is not None
 
 
 def test_an_empty_batch_is_no_event() -> None:

@@ -104,7 +104,7 @@ def test_credentials_and_the_signature_are_not_kept() -> None:
         for name in (
             "authorization", "proxy-authorization", "cookie", "x-api-key", "apikey", "x-auth-token",
             "x-gitlab-token", "x-hub-signature-256", "stripe-signature", "x-shopify-hmac-sha256", "x-proof",
-            "x-csrf-token",
+            "x-csrf-token", "x-authtoken", "x-apitoken", "x-sign", "x-passphrase",
         )
     }  # fmt: skip
     made = event(
@@ -113,6 +113,20 @@ def test_credentials_and_the_signature_are_not_kept() -> None:
     assert made.meta["headers"] == {"content-type": "application/json", "x-github-event": "push"}
     assert "s3cret" not in repr(made)
     assert made.meta["remote"] == "10.0.0.1"
+
+
+def test_an_idempotency_token_is_no_credential_and_a_hidden_header_is_said_to_be_one() -> None:
+    kept = {"i-twilio-idempotency-token": "1", "x-author": "eve"}
+    assert event(headers=kept).meta["headers"] == kept
+
+    def by_header(values: Mapping[str, Any]) -> JSON:
+        if "x-token" not in values["headers"]:
+            raise Undecodable("missing field 'x-token'")
+        return values["headers"]["x-token"]
+
+    said = reason(headers={"x-token": "s3cret"}, id="x", expressions={"x": by_header})
+    assert said == "missing field 'x-token': the header x-token is a credential, which no expression sees"
+    assert reason(headers={}, id="x", expressions={"x": by_header}) == "missing field 'x-token'"
 
 
 def test_the_query_is_a_map_and_a_repeated_name_a_list() -> None:

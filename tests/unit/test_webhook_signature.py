@@ -98,7 +98,16 @@ def test_a_rotated_secret_counts_without_a_restart(monkeypatch: pytest.MonkeyPat
 
 def test_an_empty_secret_is_refused_and_not_used_as_a_key() -> None:
     with pytest.raises(SourceUnavailable, match="the secret NEW is empty"):
-        verifier({"NEW": ""}).authentic(hexdigest(b""), BODY)
+        make({"scheme": "github", "secrets": ["${secret.NEW}"]}, {"NEW": ""}).keys.current()
+    assert not verifier({"NEW": ""}).authentic(hexdigest(b""), BODY)
+
+
+def test_a_secret_that_is_not_set_yet_is_passed_over_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = verifier({})
+    assert checks.authentic(hexdigest(b"old"), BODY)
+    assert not checks.authentic(hexdigest(b"new"), BODY)
+    said = capsys.readouterr().out
+    assert (said.count("secret_passed_over"), said.count("the secret NEW")) == (1, 1)
 
 
 @pytest.mark.parametrize("module", [module, keys_module])
