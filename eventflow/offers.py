@@ -30,6 +30,7 @@ __all__ = [
     "Resumable",
     "Resumption",
     "Sends",
+    "Spelling",
 ]
 
 
@@ -144,11 +145,22 @@ class Measured(Protocol):
 class Resumption:
     """Where a stopped partition goes on: its new position, and the range between the old one and that.
 
-    `missing` is None where nothing is passed over, because it goes back.
+    `missing` is None where nothing is passed over, because it goes back. A range says `from` and `to`, None
+    where nobody knows; where there are several (of a log that was made anew: the rest of the
+    old one, and what is left out of the new one) it is a list of them.
     """
 
     cursor: JSON
     missing: JSON
+
+
+class Spelling(Protocol):
+    """A source whose positions have a short form, for tables: the words that `resume_at` takes. Optional."""
+
+    @staticmethod
+    def spelled(cursor: JSON) -> str:
+        """`5` for `{"offset": 5, "first": 0, ...}`. Also of positions that an earlier version has stored."""
+        ...
 
 
 class Resumable(Protocol):

@@ -93,6 +93,11 @@ class PostgresCdcSource:
         """WAL behind its current end, in bytes, and what the slot keeps on the server's disk."""
         return await self._made().progress(None if cursor is None else Position.from_json(cursor))
 
+    @staticmethod
+    def spelled(cursor: JSON) -> str:
+        """The LSN."""
+        return str(cursor["lsn"])
+
     async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
         """`earliest`: what the slot still has; `latest`: from now on; or an LSN between the two."""
         return await self._made().resume_at(None if cursor is None else Position.from_json(cursor), where)

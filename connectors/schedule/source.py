@@ -126,6 +126,11 @@ class ScheduleSource:
             tick, lag = ticks.after(tick), lag + 1
         return Progress(lag, "ticks", f"next tick {_text(tick, self._config.zone)}" if not lag else None)
 
+    @staticmethod
+    def spelled(cursor: JSON) -> str:
+        """The time."""
+        return str(cursor["after"])
+
     async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
         """`earliest` is where it stands, `latest` leaves out what is due, else after the time named.
 

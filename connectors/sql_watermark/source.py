@@ -150,6 +150,11 @@ class SqlWatermarkSource:
         async with self._connect() as server:
             return Progress(await server.behind(standing.value, MOST_COUNTED), "rows", self._waits_for)
 
+    @staticmethod
+    def spelled(cursor: JSON) -> str:
+        """The watermark; `-` before the first row."""
+        return "-" if cursor["value"] is None else str(cursor["value"])
+
     async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
         """`earliest` counts the table anew, `latest` from its highest value, else from the value named.
 

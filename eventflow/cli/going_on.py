@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from eventflow.cli.positions import position_text
 from eventflow.cli.ruleset import current, unknown
 from eventflow.context import context_of
 from eventflow.errors import UsageError
-from eventflow.event import encode_json
+from eventflow.event import EVENTFLOW_SOURCE, encode_json
 from eventflow.offers import Resumable, Resumption
 from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.store import pauses
@@ -22,7 +23,7 @@ from eventflow.store.signals import Signal, tell
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A partition that goes on elsewhere; positions and ranges are JSON as text. No range: it goes back."""
+    """A partition that goes on elsewhere: where, and the range as JSON text. No range: it goes back."""
 
     partition: str
     after: str
@@ -58,7 +59,7 @@ async def resume_source(pool: Pool, name: str, where: str | None, partition: str
         held = [one for one in held if one.partition == partition]
         if not held:
             raise UsageError(f"source '{name}': partition '{partition}' is neither paused nor stopped")
-    at_gap = any(one.missing for one in held)
+    at_gap = any(one.missing is not None for one in held)
     if where is None:
         async with pool.acquire() as conn:
             count = await pauses.resume(conn, name, partition)
@@ -86,12 +87,12 @@ async def _elsewhere(pool: Pool, spec: SourceSpec, held: Sequence[Held], where: 
     async with pool.acquire() as conn:
         await pauses.resume_at(conn, spec.name, moves, _who())
         await tell(conn, Signal.ruleset)
-    return GoingOn(len(moves), [_move(one, to) for one, to in moves])
+    return GoingOn(len(moves), [_move(one, to, spec.factory) for one, to in moves])
 
 
-def _move(held: Held, to: Resumption) -> Move:
+def _move(held: Held, to: Resumption, factory: object = None) -> Move:
     missing = None if to.missing is None else encode_json(to.missing).decode()
-    return Move(held.partition, encode_json(to.cursor).decode(), missing)
+    return Move(held.partition, position_text(factory, encode_json(to.cursor).decode()), missing)
 
 
 def _who() -> str:
@@ -104,6 +105,11 @@ def _who() -> str:
 
 async def configured(pool: Pool, name: str) -> SourceSpec:
     """The source of that name in the current rule set. Raises `UsageError`."""
+    if name == EVENTFLOW_SOURCE:
+        raise UsageError(
+            f"source '{name}' is eventflow's own events and what is replayed: every node takes them in, "
+            "and it is neither paused nor resumed nor set up"
+        )
     ruleset = await current(pool)
     spec = ruleset.sources.get(name)
     if spec is None:

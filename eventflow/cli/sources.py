@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from eventflow.cli.output import line, note, print_rows, print_text
 
 if TYPE_CHECKING:
     from eventflow.cli.going_on import GoingOn
+    from eventflow.rulefile.ruleset import SourceSpec
     from eventflow.store.pool import Pool
 
 COLUMNS = (
@@ -58,9 +60,10 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
         return
     from eventflow.cli.session import ask_pool
 
-    rows = ask_pool(lambda pool: _rows(pool, since, row_limit(limit, json)))
+    rows, specs = ask_pool(lambda pool: _rows(pool, since, row_limit(limit, json)))
+    shown = rows if json else _spelled(rows, specs, "position")
     print_rows(
-        rows, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?"
+        shown, COLUMNS, as_json=json, empty="no sources: none has been opened yet; is a `serve` running?"
     )
     for row in () if json else rows:
         name = f"{row['source']} {row['partition']}".rstrip()
@@ -72,23 +75,49 @@ def sources(ctx: typer.Context, since: Since = None, limit: Limit = None, json: 
             note(f"{name}: {row['note']}")
 
 
-async def _rows(pool: Pool, since: datetime | None, limit: int | None) -> list[dict[str, Any]]:
-    """What the database knows, beside what the current rule set says."""
-    from eventflow.cli.ruleset import current
-    from eventflow.errors import UsageError
+async def _rows(
+    pool: Pool, since: datetime | None, limit: int | None
+) -> tuple[list[dict[str, Any]], Mapping[str, SourceSpec]]:
+    """What the database knows, beside the sources of the current rule set."""
     from eventflow.event import EVENTFLOW_SOURCE
     from eventflow.store.views import sources as views
 
     async with pool.acquire() as conn:
         rows = await views.sources(conn, since=since, limit=limit)
-    try:
-        configured = {EVENTFLOW_SOURCE, *(await current(pool)).sources}
-    except UsageError:  # no rule set yet, or one that this machine cannot load
-        return rows
+    specs = await _specs(pool)
+    if specs is None:
+        return rows, {}
     for row in rows:
-        if row["source"] not in configured:
+        if row["source"] not in {EVENTFLOW_SOURCE, *specs}:
             row.update(state="removed", owner=None, message=None, stalled=None)
-    return rows
+    return rows, specs
+
+
+async def _specs(pool: Pool) -> Mapping[str, SourceSpec] | None:
+    """The sources of the current rule set; None where there is none yet, or none that can be loaded here."""
+    from eventflow.cli.ruleset import current
+    from eventflow.errors import UsageError
+
+    try:
+        return (await current(pool)).sources
+    except UsageError:
+        return None
+
+
+def _spelled(
+    rows: Iterable[dict[str, Any]], specs: Mapping[str, SourceSpec], *names: str
+) -> list[dict[str, Any]]:
+    """The rows with these positions, and ranges, in their short forms: JSON would make the table too wide."""
+    from eventflow.cli.positions import position_text, range_text
+
+    def spelled(row: dict[str, Any], position: str | None) -> str | None:
+        spec = specs.get(row["source"])
+        return position if position is None or spec is None else position_text(spec.factory, position)
+
+    return [
+        row | {name: spelled(row, row[name]) for name in names} | {"missing": range_text(row["missing"])}
+        for row in rows
+    ]
 
 
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A source's name.", show_default=False)]
@@ -115,6 +144,7 @@ def pause(source: SourceName) -> None:
         "eventflow sources resume orders --from earliest             from the first that is still there",
         "eventflow sources resume orders --from latest               only what comes from now on",
         "eventflow sources resume orders --from 48211 --partition orders.v1/3",
+        "eventflow sources resume shop --from 0/1B5BE58              an LSN, of a postgres_cdc source",
     )
 )
 def resume(
@@ -122,7 +152,10 @@ def resume(
     where: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="WHERE", help="earliest, latest, or a position as the connector writes it."
+            "--from",
+            metavar="WHERE",
+            help="earliest, latest, or a position in its short form, as `sources` shows it: an offset, "
+            "an LSN, a value, a time.",
         ),
     ] = None,
     partition: Annotated[
@@ -168,12 +201,25 @@ def gaps(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """List what was passed over with `resume --from`, newest first: which range, by whom, and why."""
-    from eventflow.cli.session import ask
+    """List what was passed over with `resume --from`, newest first: which range, by whom, and why.
+
+    `--json` has ranges and positions whole, as their connector writes them.
+    """
+    from eventflow.cli.session import ask_pool
+
+    rows, specs = ask_pool(lambda pool: _gaps(pool, source, since, row_limit(limit, json)))
+    shown = rows if json else _spelled(rows, specs, "before", "after")
+    print_rows(shown, GAP_COLUMNS, as_json=json, empty="no gaps: nothing was ever passed over")
+
+
+async def _gaps(
+    pool: Pool, source: str | None, since: datetime | None, limit: int | None
+) -> tuple[list[dict[str, Any]], Mapping[str, SourceSpec]]:
     from eventflow.store.views import sources as views
 
-    rows = ask(lambda conn: views.gaps(conn, source=source, since=since, limit=row_limit(limit, json)))
-    print_rows(rows, GAP_COLUMNS, as_json=json, empty="no gaps: nothing was ever passed over")
+    async with pool.acquire() as conn:
+        rows = await views.gaps(conn, source=source, since=since, limit=limit)
+    return rows, await _specs(pool) or {}
 
 
 @group.command(

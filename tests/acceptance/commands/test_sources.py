@@ -235,6 +235,8 @@ async def test_setup_prints_what_a_system_needs_and_runs_it(place: Place, pool: 
     assert (code, "warning: source" in out) == (0, False)
     folder.touch()
     assert "lines is a file" in await said(place, "setup", "lines", code=1)
+    for command in ("pause", "resume", "setup"):
+        assert "'eventflow' is eventflow's own events" in await said(place, command, "eventflow", code=2)
 
 
 async def test_partitions_of_a_node_that_dies_move_within_lease_and_five_seconds(

@@ -1,0 +1,46 @@
+"""Positions as tables show them."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.postgres_cdc import PostgresCdcSource
+from connectors.schedule import ScheduleSource
+from connectors.sql_watermark import SqlWatermarkSource
+from eventflow.cli.positions import place_text, position_text, range_text
+from eventflow.event import JSON, encode_json
+
+
+@pytest.mark.parametrize(
+    ("factory", "cursor", "text"),
+    [
+        (PostgresCdcSource, {"lsn": "0/1B5BE58", "n": 2, "timeline": 1}, "0/1B5BE58"),
+        (ScheduleSource, {"after": "2026-11-21T13:00:00Z", "schedule": "@hourly"}, "2026-11-21T13:00:00Z"),
+        (SqlWatermarkSource, {"value": "41", "table": 1, "sequence": 2, "column": 1, "type": "bigint"}, "41"),
+        (SqlWatermarkSource, {"value": None, "table": 1, "sequence": 2, "column": 1, "type": "bigint"}, "-"),
+        (object, {"line": 3}, '{"line":3}'),
+        (PostgresCdcSource, None, "null"),
+    ],
+)
+def test_a_position_stands_in_the_form_that_resume_takes(factory: object, cursor: JSON, text: str) -> None:
+    assert position_text(factory, encode_json(cursor).decode()) == text
+
+
+@pytest.mark.parametrize(
+    ("missing", "text"),
+    [
+        (None, None),
+        ({"topic": "t", "partition": 0, "from": 5, "to": 9}, "5 to 9"),
+        ({"from": "0/1B", "to": None, "reason": "lost"}, "0/1B to ?"),
+        ([{"from": 5, "to": None, "topic_id": "old"}, {"from": 0, "to": 0}], "5 to ?, 0 to 0"),
+        ({"first": 2, "last": 5}, '{"first":2,"last":5}'),
+    ],
+)
+def test_a_range_says_from_where_to_where(missing: JSON, text: str | None) -> None:
+    assert range_text(missing) == text
+
+
+def test_the_place_of_a_record_reads_like_the_id_that_it_would_have_had() -> None:
+    assert place_text({"topic": "orders.v1", "partition": 3, "offset": 17}) == "orders.v1/3/17"
+    assert place_text("landing/a.csv") == "landing/a.csv"
+    assert place_text(None) is None
