@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from eventflow.glob import GlobError, compile_glob
 from eventflow.holes import SECRET_HOLE
 from eventflow.source import Duration
+from eventflow.units import Size
 
 Text = Annotated[str, Field(min_length=1)]
 """May hold `${secret.NAME}`, filled in at use."""
@@ -19,6 +20,8 @@ Expression = Annotated[str, Field(min_length=1)]
 Format = Literal["json", "cloudevents", "debezium", "text", "bytes"]
 
 MAX_DEDUPE: Final = timedelta(days=3660)
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_LIMIT: Final = 1 << 30
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -66,6 +69,13 @@ class Since(_Words):
             raise ValueError("a timestamp is RFC 3339 text with an offset, like 2026-01-31T06:00:00Z")
         return value
 
+    @field_validator("timestamp")
+    @classmethod
+    def _of_a_record(cls, value: datetime) -> datetime:
+        if value < _FIRST:  # Kafka reads -1 and -2 as latest and earliest
+            raise ValueError("records are stamped from 1970-01-01T00:00:00Z on")
+        return value
+
 
 class KafkaConfig(_Words):
     """Topics of one cluster, by name or by a glob over names, and what their records are."""
@@ -80,6 +90,7 @@ class KafkaConfig(_Words):
     subject: Expression | None = None
     time: Expression | None = None
     dedupe: Annotated[Duration, Field(le=MAX_DEDUPE)] = Field(default=timedelta(days=7), examples=["7d"])
+    limit: Annotated[Size, Field(ge=1, le=MAX_LIMIT)] = 64 << 20
     group: Text | None = None
     sasl: Sasl | None = None
     tls: Annotated[bool, Field(strict=True)] | Tls = False

@@ -22,7 +22,7 @@ class _Name(bytearray):
 
 
 class _Buffer(bytearray):
-    """Decompressed records; the parser decodes slices of it, which are the names, and nothing else."""
+    """A batch; the parser decodes slices of it, which are the names, and nothing else."""
 
     def __getitem__(self, at: SupportsIndex | slice) -> Any:
         found = super().__getitem__(at)
@@ -30,7 +30,7 @@ class _Buffer(bytearray):
 
 
 def records_of(batch: Any, raw: bytes) -> Iterator[Any]:
-    """The records of a batch, of which `raw` are the bytes.
+    """The records of an uncompressed batch, of which `raw` are the bytes.
 
     After a name that is no text all of them come again, from the first one on.
     """
@@ -38,6 +38,5 @@ def records_of(batch: Any, raw: bytes) -> Iterator[Any]:
         yield from batch
     except UnicodeDecodeError:
         again = cast("Any", _DefaultRecordBatchPy(bytearray(raw)))
-        again._maybe_uncompress()
         again._buffer = _Buffer(again._buffer)
         yield from again

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from connectors.kafka.cluster import EARLIEST, LATEST, At, Cluster, Layout, Led, Topic, error_name
-from connectors.kafka.committed import Committed
+from connectors.kafka.committed import Committed, Oversized, brings
 from connectors.kafka.config import KafkaConfig, Since
 from connectors.kafka.lane import Lane
-from connectors.kafka.patience import Passing, Patience
+from connectors.kafka.patience import Doubt, Doubted, Passing, Patience
 from connectors.kafka.position import Gap, Position
 from connectors.kafka.protocol import READ_COMMITTED, READ_UNCOMMITTED, Fetch, Fetched, FetchFrom, fetched
 from connectors.kafka.record import RecordMaker
-from eventflow.errors import SourceError, SourceUnavailable
-from eventflow.event import JSON
+from eventflow.errors import SourceStopped, SourceUnavailable
+from eventflow.event import JSON, Broken, Record
 from eventflow.source import Batch
 
 FETCH_BYTES: Final = 1 << 20
@@ -32,8 +32,8 @@ WAIT_MS: Final = 5_000
 """How long a broker may keep a fetch that finds nothing."""
 QUIET_SECONDS: Final = 2.0
 """How often at most the position is moved by a batch without records."""
-SURE: Final = 4
-"""Answers in a row that must say the same before a partition is stopped: a broker may be behind."""
+KEPT_BYTES: Final = 8 << 20
+"""A batch that is not unpacked is kept as it came up to this size."""
 
 OFFSET_OUT_OF_RANGE: Final = 1
 UNKNOWN_TOPIC: Final = 3
@@ -58,7 +58,7 @@ class Partition:
         self._from_beginning = from_beginning
         self._patience = Patience()
         self._since = 0.0
-        self._strange = 0
+        self._doubt = Doubt()
 
     async def batches(self, cluster: Cluster, lane: Lane, cursor: JSON) -> AsyncGenerator[Batch]:
         """Strictly after `cursor`, for ever. Raises `SourceUnavailable`, `SourceStopped`."""
@@ -72,7 +72,7 @@ class Partition:
             # Where the position has moved over what is no record, it is kept soon, but not each time.
             due = QUIET_SECONDS - (time.monotonic() - handed_over) if moved != position else None
             answer = await self._fetch(cluster, lane, moved, due)
-            committed = Committed(moved, answer)
+            committed = Committed(moved, answer, self._config.limit)
             while records := self._take(committed):
                 position = moved = committed.position
                 handed_over = time.monotonic()
@@ -93,14 +93,15 @@ class Partition:
 
         position = await self._patiently(cluster, begin)
         while position.offset < end.offset:
-            committed = Committed(position, await self._fetch(cluster, lane, position, 0), end.offset)
+            answer = await self._fetch(cluster, lane, position, 0)
+            committed = Committed(position, answer, self._config.limit, end.offset)
             while records := self._take(committed):
                 yield Batch(records, committed.position.cursor)
             if committed.position == position:
                 raise self._unavailable(f"the log does not reach {end.offset}, where reading was")
             position = committed.position
 
-    def _take(self, committed: Committed) -> list[Any]:
+    def _take(self, committed: Committed) -> list[Record]:
         topic, number, make = self._topic, self._number, self._maker.record
         try:
             taken = committed.take(BATCH_RECORDS, BATCH_BYTES)
@@ -110,8 +111,25 @@ class Partition:
                 f"{committed.position.offset} cannot be unpacked: {type(error).__name__}: {error}"
             ) from error
         return [
-            make(topic, number, one.offset, one.key, one.value, one.headers, one.timestamp) for one in taken
+            make(topic, number, one.offset, one.key, one.value, one.headers, one.timestamp)
+            if type(one) is not Oversized
+            else self._not_unpacked(one)
+            for one in taken
         ]
+
+    def _not_unpacked(self, batch: Oversized) -> Broken:
+        """The one dead letter of a batch that is larger than `limit` allows."""
+        where: dict[str, JSON] = {"topic": self._topic, "partition": self._number, "offset": batch.offset}
+        reason = (
+            f"the batch of the offsets {batch.offset} to {batch.last} unpacks to more than `limit` allows "
+            f"({self._config.limit} bytes; {batch.codec}, {len(batch.value)} bytes as it came); none of its "
+            "records were read"
+        )
+        raw = batch.value
+        if len(raw) > KEPT_BYTES:
+            raw, reason = b"", f"{reason}, and its bytes are too many to be kept"
+        meta: dict[str, JSON] = {**where, "key": None, "headers": {}, "timestamp": batch.timestamp}
+        return Broken(self._source, raw, reason, {**where, "to": batch.last}, meta)
 
     # ------------------------------------------------------------------ one answer
 
@@ -125,11 +143,18 @@ class Partition:
                 self._topic, position.topic_id or topic.id, self._number, position.offset,
                 led.epoch, position.epoch, wait_ms, FETCH_BYTES,
             )  # fmt: skip
+            asked = time.monotonic()
             answer = fetched(await lane.ask(layout.brokers[led.leader], Fetch(request)))
             if answer.error:
                 await self._trouble(cluster, answer.error, position)
             if answer.diverged is not None:
                 self._unless_unsure(self._gap(position).cut(answer.diverged))
+            if not brings(answer.records, position.offset) and time.monotonic() - asked < wait_ms / 2000:
+                # Throttled, or sent to a replica, which we do not follow: asking again at once helps nobody.
+                raise Passing(
+                    f"source '{self._source}': {self._topic}/{self._number}: its leader answers at once, and "
+                    "without records"
+                )
             return answer
 
         return await self._patiently(cluster, ask)
@@ -157,11 +182,13 @@ class Partition:
             try:
                 answer = await ask(await cluster.layout(self._since))
             except Passing as trouble:
+                if not isinstance(trouble, Doubted):
+                    self._doubt.over()
                 await self._patience.wait(trouble)
                 self._since = time.monotonic()  # what we know of the cluster may be why
             else:
                 self._patience.well()
-                self._strange = 0
+                self._doubt.over()
                 return answer
 
     # ------------------------------------------------------------------ what is in the way
@@ -187,18 +214,19 @@ class Partition:
             ends = await self._offset(cluster, READ_UNCOMMITTED, LATEST)
             if position.offset < begins:
                 self._unless_unsure(gap.expired(begins))
-            # Within the log, but nothing in it is of the epoch that we read: it is another log.
-            self._unless_unsure(gap.cut(min(ends, position.offset)))
+            if position.offset > begins:
+                # Where it is within the log, nothing there is of the epoch that we read: it is another log.
+                self._unless_unsure(gap.cut(min(ends, position.offset)))
+            raise Passing(f"source '{self._source}': {self._topic}/{self._number}: {error_name(code)}")
         if code in PASSING:
             raise Passing(f"source '{self._source}': {self._topic}/{self._number}: {error_name(code)}")
         raise self._unavailable(error_name(code))
 
-    def _unless_unsure(self, error: SourceError) -> NoReturn:
-        """Raise `error` only when it was seen several times in a row, with fresh knowledge each time."""
-        self._strange += 1
-        if self._strange >= SURE:
-            raise error
-        raise Passing(str(error))
+    def _unless_unsure(self, error: SourceStopped | SourceUnavailable) -> NoReturn:
+        """Raise `error` only when it was said for a while, with fresh knowledge each time."""
+        # Of a gap the kind counts: its range may still move, where retention goes on.
+        reason = error.missing["reason"] if isinstance(error, SourceStopped) else str(error)
+        self._doubt.unless_sure(reason, error)
 
     async def _offset(self, cluster: Cluster, isolation: int, wanted: int) -> int:
         found = await cluster.offsets(isolation, {self._at: wanted})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Final
+from typing import Final, NoReturn
 
 from eventflow.errors import SourceUnavailable
 
@@ -40,3 +40,35 @@ class Patience:
             raise trouble
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         self._pause = min(self._pause * 2, _LONGEST_SECONDS)
+
+
+SURE_ANSWERS: Final = 4
+SURE_SECONDS: Final = 2.5
+"""So often and so long the same must be said before it is believed: a broker may be behind the others."""
+
+
+class Doubted(Passing):
+    """What would need a person, were it true, and may be one broker's outdated knowledge."""
+
+
+class Doubt:
+    """Believes what is bad only where nothing else was said for a while."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._since = 0.0
+        self._answers = 0
+
+    def over(self) -> None:
+        """Something else was said."""
+        self._reason = None
+
+    def unless_sure(self, reason: str, error: Exception) -> NoReturn:
+        """Raise `error` where `reason` was said in a row often and long enough, else `Doubted`."""
+        now = time.monotonic()
+        if reason != self._reason:
+            self._reason, self._since, self._answers = reason, now, 0
+        self._answers += 1
+        if self._answers >= SURE_ANSWERS and now - self._since >= SURE_SECONDS:
+            raise error
+        raise Doubted(str(error))

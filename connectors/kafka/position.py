@@ -63,8 +63,12 @@ class Gap:
         )  # fmt: skip
 
     def cut(self, ends: int) -> SourceStopped:
-        """Records that were read are no longer in the log: an unclean leader election, or lost disks."""
+        """Records that were read are no longer in the log: an unclean leader election, or lost disks.
+
+        At least the last one that was read is another: that is how a leader knows.
+        """
         here = self.position.offset
+        ends = min(ends, here - 1)
         return self._stopped(
             "truncated",
             f"the log was cut at {ends}, before the position {here}: the records {ends} to {here - 1}, which "

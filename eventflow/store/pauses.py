@@ -52,17 +52,17 @@ async def resume(conn: Connection, source: str, partition: str | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A partition that is paused or stopped: its position with its version, and whether a range is gone."""
+    """A partition that is paused or stopped: its position with its version, and the range that is gone."""
 
     partition: str
     state: str
     cursor: JSON
     version: int
-    missing: bool
+    missing: JSON
 
 
 READ_HELD: Final[LiteralString] = """
-SELECT partition, state, cursor, version, missing IS NOT NULL AS missing
+SELECT partition, state, cursor, version, missing
 FROM source_partition
 WHERE source = $1 AND partition <> 'outbox' AND state IN ('paused', 'stopped')
 ORDER BY partition
@@ -77,7 +77,7 @@ async def held(conn: Connection, source: str) -> list[Held]:
             row["state"],
             None if row["cursor"] is None else decode_json(row["cursor"]),
             row["version"],
-            row["missing"],
+            None if row["missing"] is None else decode_json(row["missing"]),
         )
         for row in await conn.fetch(READ_HELD, source)
     ]
@@ -115,16 +115,19 @@ async def resume_at(
 ) -> None:
     """Let partitions go on at new positions and write down what was passed over, if any: all, or none.
 
+    One that stopped at a gap and goes back has passed over nothing, but the range it said is gone all the
+    same: that is written down.
     Version and epoch rise, so that no batch of an earlier owner fits any more; the origin is forgotten:
     whoever claims next adopts the one that is there.
     Raises `UsageError` where one of them has moved or gone on meanwhile.
     """
+    gaps = [held.missing if to.missing is None else to.missing for held, to in moves]
     async with conn.transaction():
         rows = await conn.fetch(
             RESUME_AT, source,
             [held.partition for held, _ in moves], [held.version for held, _ in moves],
             [encode_json(to.cursor) for _, to in moves],
-            [None if to.missing is None else encode_json(to.missing) for _, to in moves], who,
+            [None if gap is None else encode_json(gap) for gap in gaps], who,
         )  # fmt: skip
         if len(rows) < len(moves):
             raise UsageError(f"source '{source}' has gone on meanwhile; look again and say it again")

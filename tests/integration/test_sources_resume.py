@@ -11,7 +11,7 @@ import pytest
 from eventflow.cli.going_on import GoingOn, _move
 from eventflow.cli.sources import _say
 from eventflow.errors import OwnershipLost, SourceStopped, UsageError
-from eventflow.event import Event, new_uid
+from eventflow.event import JSON, Event, new_uid
 from eventflow.ingest import Ingest, Work
 from eventflow.offers import Resumption
 from eventflow.revisions import Revisions
@@ -26,13 +26,18 @@ LEASE = timedelta(seconds=30)
 NODE = new_uid()
 
 
-async def stopped(conn: Connection, *partitions: str, origin: str | None = "old") -> list[Claim]:
+GONE = {"from": 5, "to": 9}
+
+
+async def stopped(
+    conn: Connection, *partitions: str, origin: str | None = "old", missing: JSON = GONE
+) -> list[Claim]:
     """Partitions of `log` that stopped at a gap."""
     claims, _ = await ownership.claim_all(
         conn, [Wanted("log", partition, origin) for partition in partitions], NODE, LEASE
     )
     for claim in claims:
-        await ownership.release(conn, claim, "stopped", "5 to 9 are gone", {"from": 5, "to": 9})
+        await ownership.release(conn, claim, "stopped", "5 to 9 are gone", missing)
     return claims
 
 
@@ -41,7 +46,7 @@ async def test_it_goes_on_at_the_new_position_and_the_gap_is_written_down(pool: 
         await stopped(conn, "0", "1")
         held = await pauses.held(conn, "log")
         assert [(one.partition, one.state, one.missing) for one in held] == [
-            ("0", "stopped", True), ("1", "stopped", True),
+            ("0", "stopped", GONE), ("1", "stopped", GONE),
         ]  # fmt: skip
         moves = [(one, Resumption({"at": 10}, {"from": 5, "to": 9})) for one in held]
         await pauses.resume_at(conn, "log", moves, "me@here")
@@ -62,7 +67,7 @@ async def test_where_nothing_is_passed_over_no_gap_is_written_down(
     pool: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with pool.acquire() as conn:
-        await stopped(conn, "0", "1")
+        await stopped(conn, "0", "1", missing=None)
         first, second = await pauses.held(conn, "log")
         moves = [(first, Resumption(0, None)), (second, Resumption(7, {"from": 5, "to": 7}))]
         await pauses.resume_at(conn, "log", moves, "me@here")
@@ -72,6 +77,17 @@ async def test_where_nothing_is_passed_over_no_gap_is_written_down(
     assert capsys.readouterr().out == (
         'log 0: reads again from 0\nlog 1: goes on at 7; passed over: {"from":5,"to":7}\n'
     )
+
+
+async def test_where_it_goes_back_the_range_that_it_stopped_at_is_written_down(pool: Pool) -> None:
+    """A log that was cut: records that counted are gone from it, whatever is read next."""
+    async with pool.acquire() as conn:
+        await stopped(conn, "0")
+        (held,) = await pauses.held(conn, "log")
+        await pauses.resume_at(conn, "log", [(held, Resumption(3, None))], "me@here")
+        (gap,) = await views.gaps(conn)
+        assert gap["missing"] == GONE
+        assert (gap["reason"], gap["after"]) == ("5 to 9 are gone", "3")
 
 
 async def test_all_go_on_or_none(pool: Pool) -> None:
