@@ -76,7 +76,10 @@ def _context(folder: Path) -> SourceContext:
     def none(*_: Any) -> Any:
         raise NotImplementedError
 
-    return SourceContext(folder, none, none, none, predicate, lambda: datetime.now(UTC))
+    async def began_with(partitions: Sequence[str]) -> Sequence[str]:
+        return partitions
+
+    return SourceContext(folder, none, none, none, predicate, lambda: datetime.now(UTC), began_with)
 
 
 def _produce(bootstrap: str, batches: Sequence[Sequence[bytes]]) -> None:

@@ -1,8 +1,8 @@
-"""What the core hands to a source when it is made: its ledger, secrets, expressions and the time."""
+"""What the core hands to a source when it is made: its ledger, secrets, expressions, time and beginning."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from eventflow.errors import Undecodable
@@ -11,7 +11,7 @@ from eventflow.expression import EvaluationError, Expression, VarType, activate
 from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.secret import secret
 from eventflow.source import Known, Predicate, SourceContext
-from eventflow.store import intake
+from eventflow.store import intake, ownership
 from eventflow.store.pool import Pool
 
 
@@ -48,11 +48,15 @@ def context_of(spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machi
             for entry in page:
                 yield entry
 
-    return SourceContext(spec.folder, known, known_all, secret, predicate, now)
+    async def began_with(partitions: Sequence[str]) -> Collection[str]:
+        async with pool.acquire() as conn:
+            return await ownership.began_with(conn, spec.name, partitions)
+
+    return SourceContext(spec.folder, known, known_all, secret, predicate, now, began_with)
 
 
 def context_without_store(spec: SourceSpec) -> SourceContext:
-    """The same for `check`, which has no database: the ledger is empty."""
+    """The same for `check`, which has no database: the ledger is empty, and nothing has begun."""
 
     async def known(items: Sequence[bytes]) -> Mapping[bytes, Known]:
         return {}
@@ -61,4 +65,7 @@ def context_without_store(spec: SourceSpec) -> SourceContext:
         return
         yield
 
-    return SourceContext(spec.folder, known, known_all, secret, predicate, machine_time)
+    async def began_with(partitions: Sequence[str]) -> Collection[str]:
+        return partitions
+
+    return SourceContext(spec.folder, known, known_all, secret, predicate, machine_time, began_with)

@@ -14,7 +14,7 @@ source may offer beyond it, to people and commands, is in `eventflow/offers.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -124,7 +124,9 @@ class SourceContext:
     `known_all()` iterates over the whole ledger, for scans, in no order.
     `secret(name)` resolves `${secret.NAME}` at use. `expression(text, variables)` compiles a connector's CEL
     over the named variables. `now()` is the database's time as this node knows it, aware, in UTC: the only
-    clock that decides what is due.
+    clock that decides what is due. `began_with(partitions)` keeps these as the partitions that the source
+    began with, unless some are kept already, and gives those that are kept: the same to every node and for
+    ever, so that what was there at the first start is told from what came later.
     """
 
     folder: Path
@@ -133,6 +135,7 @@ class SourceContext:
     secret: Callable[[str], str]
     expression: Callable[[str, Sequence[str]], Predicate]
     now: Callable[[], datetime]
+    began_with: Callable[[Sequence[str]], Awaitable[Collection[str]]]
 
 
 class Source(Protocol):

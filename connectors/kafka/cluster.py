@@ -16,11 +16,14 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from connectors.kafka.access import Access
 from connectors.kafka.lane import Broker, BrokerAway, Lane, given
-from connectors.kafka.protocol import Metadata
+from connectors.kafka.listing import Listing, listed
 from eventflow.errors import SourceUnavailable
 
 EARLIEST: Final = -2
 LATEST: Final = -1
+
+SOON: Final = frozenset({3, 5, 6, 7, 8, 9, 13, 56, 74, 75, 76, 78, 100, 103})
+"""A leader that moved, is not chosen yet or is not ready; topics that a broker does not know (yet)."""
 
 At = tuple[str, int]
 """Topic and partition number."""
@@ -90,8 +93,16 @@ class Cluster:
     async def offsets(self, isolation: int, wanted: Mapping[At, int]) -> dict[At, int]:
         """ListOffsets: EARLIEST, LATEST or a timestamp in milliseconds, each to an offset (-1: none so late).
 
-        Partitions that nobody can answer for just now are missing. Raises `SourceUnavailable`.
+        Partitions that nobody can answer for just now are missing. Raises `SourceUnavailable`, also where one
+        of them is refused for a reason that does not pass by itself.
         """
+        found, refused = await self.answers(isolation, wanted)
+        for (topic, number), reason in refused.items():
+            raise SourceUnavailable(f"source '{self._name}': {topic}/{number}: its offsets: {reason}")
+        return found
+
+    async def answers(self, isolation: int, wanted: Mapping[At, int]) -> tuple[dict[At, int], dict[At, str]]:
+        """`offsets`, and the reasons for which others were refused: no partition harms another."""
         layout = self._layout or await self.layout(0)
         by_leader: defaultdict[int, defaultdict[str, list[tuple[int, int]]]]
         by_leader = defaultdict(lambda: defaultdict(list))
@@ -101,22 +112,25 @@ class Cluster:
             if led is not None and led.leader in layout.brokers:
                 by_leader[led.leader][name].append((number, timestamp))
         found: dict[At, int] = {}
+        refused: dict[At, str] = {}
         for leader, topics in by_leader.items():
             answer = await self.ask(leader, OffsetRequest(-1, isolation, list(topics.items())))
             for name, partitions in answer.topics:
                 for number, error, _, offset in partitions:
                     if not error:
                         found[name, number] = offset
-        return found
+                    elif error not in SOON:
+                        refused[name, number] = error_name(error)
+        return found, refused
 
     async def _ask_anyone(self, known: Layout | None) -> Layout:
         """Ask whoever a connection stands to, then the brokers we know, then the addresses we were given."""
         reasons: dict[str, None] = {}
         for broker in self._candidates(known):
             try:
-                answer = await self._questions.ask(broker, Metadata(self._topics))
+                answer = await listed(await self._questions.ask(broker, Listing(self._topics)))
             except BrokerAway as error:
-                reasons[str(error)] = None
+                reasons[str(error).removeprefix(f"source '{self._name}': ")] = None
                 continue
             if not answer.brokers:  # it has just started and knows nothing yet
                 reasons[f"broker {broker.host}:{broker.port}: it does not know the cluster yet"] = None

@@ -32,6 +32,7 @@ class Ends:
         self._now = now
         self._asked: dict[At, float] = {}
         self._found: dict[At, End] = {}
+        self._refused: dict[At, str] = {}
         self._at = -FRESH_SECONDS
         self._asking = asyncio.Lock()
         self._held: dict[At, tuple[int, datetime]] = {}
@@ -40,7 +41,7 @@ class Ends:
         """How far `offset` is behind the end. Raises `SourceUnavailable`."""
         end = await self._end(cluster, at)
         if end is None:
-            return Progress(None, "records", "no broker leads it just now")
+            return Progress(None, "records", self._refused.get(at, "no broker leads it just now"))
         return Progress(max(0, end.log - offset), "records", self._note(at, offset, end))
 
     async def _end(self, cluster: Cluster, at: At) -> End | None:
@@ -51,8 +52,8 @@ class Ends:
                 self._asked = {one: when for one, when in self._asked.items() if now - when < FORGET_SECONDS}
                 await cluster.layout(now - FRESH_SECONDS)
                 wanted = dict.fromkeys(self._asked, LATEST)
-                log = await cluster.offsets(READ_UNCOMMITTED, wanted)
-                stable = await cluster.offsets(READ_COMMITTED, wanted)  # the later, so never seen behind
+                log, self._refused = await cluster.answers(READ_UNCOMMITTED, wanted)
+                stable, _ = await cluster.answers(READ_COMMITTED, wanted)  # the later, so never seen behind
                 self._found = {one: End(log[one], stable[one]) for one in log.keys() & stable.keys()}
                 self._at = time.monotonic()
             return self._found.get(at)

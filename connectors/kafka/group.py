@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -23,6 +24,8 @@ PAUSE_SECONDS: Final = 0.5
 AFTER_FAILURE_SECONDS: Final = 10.0
 SOON: Final = frozenset({14, 15, 16})
 """The coordinator is loading, being chosen or has moved: it is asked again soon, and nothing is said."""
+GONE: Final = frozenset({3, 29})
+"""No such topic, or not ours to read: its offsets are given up, until there is a newer one."""
 LAYOUT_SECONDS: Final = 30.0
 LAST_SECONDS: Final = 0.5
 """What the last offsets may take when nothing is read any more."""
@@ -40,6 +43,7 @@ class GroupOffsets:
         self._waiting: dict[At, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._failed = False
+        self._gone: dict[At, int] = {}
 
     def publish(self, at: At, offset: int) -> None:
         """The next offset to read of this partition; returns at once."""
@@ -67,17 +71,19 @@ class GroupOffsets:
     async def _send(self) -> None:
         waiting = dict(self._waiting)
         try:
-            code = await self._commit(waiting)
+            codes = await self._commit(waiting)
         except SourceUnavailable as away:
             return self._say(str(away))
-        if code in SOON:
-            return None
-        if code:
-            return self._say(error_name(code))
-        self._failed = False
         for at, offset in waiting.items():
-            if self._waiting.get(at) == offset:
+            code = codes.get(at, 0)
+            self._say_gone(at, code)
+            if (not code or code in GONE) and self._waiting.get(at) == offset:
                 del self._waiting[at]
+        refused = next((code for code in codes.values() if code and code not in SOON | GONE), 0)
+        if refused:
+            self._say(error_name(refused))
+        elif not SOON.intersection(codes.values()):
+            self._failed = False
         return None
 
     def _say(self, error: str) -> None:
@@ -85,17 +91,26 @@ class GroupOffsets:
             self._log.warning("group_offsets_not_published", reason=error)
         self._failed = True
 
-    async def _commit(self, offsets: dict[At, int]) -> int:
-        """The coordinator's code, 0 for done. As a consumer with assigned partitions: no generation."""
+    def _say_gone(self, at: At, code: int) -> None:
+        if code in GONE and self._gone.get(at) != code:
+            self._log.warning(
+                "group_offsets_not_published", topic=at[0], partition=at[1], reason=error_name(code)
+            )
+            self._gone[at] = code
+        elif not code:
+            self._gone.pop(at, None)
+
+    async def _commit(self, offsets: Mapping[At, int]) -> Mapping[At, int]:
+        """The coordinator's code of each, 0: done. As a consumer with assigned partitions: no generation."""
         layout = await self._cluster.layout(time.monotonic() - LAYOUT_SECONDS)
         anyone = random.choice(list(layout.brokers))  # noqa: S311 - one of them may be away
         found = await self._cluster.ask(anyone, FindCoordinatorRequest(self._group, 0))
         if found.error_code:
-            return found.error_code
+            return {at: found.error_code for at in offsets}
         topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for (topic, number), offset in offsets.items():
             topics[topic].append((number, offset, ""))
         answer = await self._cluster.ask(
             found.coordinator_id, OffsetCommitRequest(self._group, -1, "", -1, list(topics.items()))
         )
-        return next((code for _, partitions in answer.topics for _, code in partitions if code), 0)
+        return {(topic, number): code for topic, partitions in answer.topics for number, code in partitions}

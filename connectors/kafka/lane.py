@@ -14,11 +14,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
-from aiokafka.errors import BrokerResponseError, IncompatibleBrokerVersion, KafkaError
+from aiokafka.errors import BrokerResponseError, IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
 
 from connectors.kafka.access import Access
 from connectors.kafka.patience import Passing
@@ -60,15 +61,20 @@ class Lane:
         return [broker for broker, connection in self._connections.items() if connection.connected()]
 
     async def ask(self, broker: Broker, request: Any) -> Any:
-        """The answer. Raises `BrokerAway`, or `SourceUnavailable` where trying elsewhere is no use."""
-        connection: AIOKafkaConnection | None = None
+        """The answer. Raises `BrokerAway`, or `SourceUnavailable` where trying elsewhere is no use.
+
+        A connection that stood already may be at its end without any trouble (`connections.max.reauth.ms`,
+        idle for too long), perhaps all of them at one time: then the question is asked once more over a new
+        one. Every request here may be repeated.
+        """
         where = f"source '{self._name}': broker {broker.host}:{broker.port}"
         try:
-            connection = await self._connection(broker)
-            return await connection.send(request)
+            standing = self._connections.get(broker)
+            if standing is not None and standing.connected():
+                with suppress(KafkaConnectionError, ConnectionError, EOFError):
+                    return await self._send(standing, request)
+            return await self._send(await self._connection(broker), request)
         except (OSError, EOFError, KafkaError, NotImplementedError) as error:  # TimeoutError is an OSError
-            if connection is not None:
-                connection.close()
             reason = str(error) or type(error).__name__
             if isinstance(error, TimeoutError):
                 reason = "no answer"
@@ -77,11 +83,22 @@ class Lane:
             if isinstance(error, BrokerResponseError):  # authentication refused
                 raise SourceUnavailable(f"{where} refuses us: {reason}") from error
             raise BrokerAway(f"{where}: {reason}") from error
-        except asyncio.CancelledError:
-            # What is still in the broker's hands would hold up the next question.
-            if connection is not None:
-                connection.close()
+
+    async def _send(self, connection: AIOKafkaConnection, request: Any) -> Any:
+        """The answer, given once the broker listens again. After a failure the connection is closed.
+
+        A broker that holds us to a quota answers at once, without records where it is bytes that are counted,
+        and then reads nothing for `throttle_time_ms`: the next question would seem to have no answer.
+        """
+        try:
+            answer = await connection.send(request)
+        except BaseException:
+            # Also when cancelled: what is still in the broker's hands would hold up the next question.
+            connection.close()
             raise
+        if throttled := getattr(answer, "throttle_time_ms", 0):
+            await asyncio.sleep(throttled / 1000)
+        return answer
 
     async def _connection(self, broker: Broker) -> AIOKafkaConnection:
         async with self._opening[broker]:

@@ -1,7 +1,7 @@
 """The Kafka source: what eventflow calls. Read this first, then the parts in the order of a record's path.
 
     session.py, access.py  one session with the brokers while anybody needs it; how they are reached
-    cluster.py, lane.py    who leads what; connections
+    cluster.py, lane.py    who leads what; connections (listing.py: the answer of a large cluster)
     partition.py           a partition from a position on, up to a gap
     committed.py           which records of an answer count
     record.py              a record as an event (formats.py, cloudevents.py, debezium.py)
@@ -15,7 +15,7 @@ that aiokafka has no words for. Only `session.py`, `publish.py` and what they us
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LISTING_SECONDS: Final = 5.0
 """How old an answer about the cluster's topics may be."""
+UNKNOWN_TOPIC: Final = 3
 
 log = structlog.get_logger()
 
@@ -51,6 +52,10 @@ class KafkaSource:
     the position in Postgres moves with the batch. Records of aborted transactions and of transactions that
     are still open are never handed over. A position that the log no longer has (retention, truncation,
     another topic of the name) stops the partition with the range; it never jumps.
+
+    `initial: latest` is for what was there when the source was first opened, by any node: it begins at the
+    end that it has when it is first read. What came later, while a node ran or while none did, is read from
+    its beginning; so is what we could not see at first, and what changed words add.
     """
 
     Config: ClassVar[type[BaseModel]] = KafkaConfig
@@ -64,7 +69,7 @@ class KafkaSource:
         self._maker = RecordMaker(name, config, context.expression)
         self._sessions_made: Sessions | None = None
         self._listed: Layout | None = None
-        self._first_listing: frozenset[str] | None = None
+        self._began_with: Collection[str] | None = None
         self._missing: frozenset[str] = frozenset()
         self._handed_over: dict[UUID, tuple[str, int]] = {}
 
@@ -87,20 +92,21 @@ class KafkaSource:
             for number in sorted(topic.partitions)
         ]
         missing = frozenset(name for name, topic in layout.topics.items() if topic.error)
+        unclear = any(topic.error not in (0, UNKNOWN_TOPIC) for topic in layout.topics.values())
+        if self._began_with is None and (listed or not unclear):
+            self._began_with = await self._context.began_with(listed)
         if self._glob is None:
             if missing and not listed:
                 raise SourceUnavailable(f"source '{self._name}': {_absent(missing)}")
             if missing - self._missing:
                 log.warning("topics_missing", source=self._name, topics=sorted(missing))
             self._missing = missing
-        if self._first_listing is None:
-            self._first_listing = frozenset(listed)
         return listed
 
     async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
         """Committed records after the cursor, `{"offset": next to read, ...}`."""
         at = _at(partition)
-        later = self._first_listing is not None and partition not in self._first_listing
+        later = cursor is None and await self._came_later(partition)
         async with self._use() as session:
             from connectors.kafka.partition import Partition  # noqa: PLC0415 - wants aiokafka
 
@@ -185,6 +191,12 @@ class KafkaSource:
         if self._glob is None and missing:
             found.append(f"{_absent(missing)}; create it, or correct `topics`")
         return found
+
+    async def _came_later(self, partition: str) -> bool:
+        """Whether the source began without it; asked only where there is no position yet."""
+        if self._began_with is None:
+            await self.partitions()
+        return self._began_with is not None and partition not in self._began_with
 
     # ------------------------------------------------------------------ the session
 

@@ -63,6 +63,19 @@ class Wanted:
     origin: str | None
 
 
+# The update changes nothing: whoever comes second waits, and is given what the first one said.
+BEGAN_WITH: Final = """
+INSERT INTO source_beginning AS b (source, partitions) VALUES ($1, $2)
+ON CONFLICT (source) DO UPDATE SET partitions = b.partitions
+RETURNING partitions
+"""
+
+
+async def began_with(conn: Connection, source: str, partitions: Sequence[str]) -> frozenset[str]:
+    """The partitions that the source began with: these, where nobody has said so before."""
+    return frozenset(await conn.fetchval(BEGAN_WITH, source, list(partitions)))
+
+
 END_BACKENDS_OF_EXPIRED: Final = """
 SELECT count(pg_terminate_backend(a.pid))
 FROM unnest($1::text[], $2::text[]) AS t(source, partition)

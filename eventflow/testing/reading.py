@@ -7,7 +7,7 @@ not offer; against the real one the integration tests and the kill run stand.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +31,13 @@ class Core:
         self.ledger: dict[bytes, Known] = {}
         self._folder = folder
         self._cursors: dict[str, bytes] = {}
+        self._began_with: Collection[str] | None = None
 
     def context(self) -> SourceContext:
         """What a source is made with. Secrets and expressions are the real ones."""
-        return SourceContext(self._folder, self._known, self._known_all, secret, predicate, self._now)
+        return SourceContext(
+            self._folder, self._known, self._known_all, secret, predicate, self._now, self._first
+        )
 
     def cursor(self, partition: str) -> JSON:
         """Where the partition stands: decoded anew, None before its first commit."""
@@ -66,6 +69,11 @@ class Core:
 
     def _now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+    async def _first(self, partitions: Sequence[str]) -> Collection[str]:
+        if self._began_with is None:
+            self._began_with = frozenset(partitions)
+        return self._began_with
 
     async def _known(self, items: Sequence[bytes]) -> Mapping[bytes, Known]:
         return {item: self.ledger[item] for item in items if item in self.ledger}

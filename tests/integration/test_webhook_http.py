@@ -42,7 +42,7 @@ def context(secrets: dict[str, str] | None = None) -> SourceContext:
         return found[name]
 
     nothing: Any = None
-    return SourceContext(Path("/"), nothing, nothing, secret, nothing, machine_time)
+    return SourceContext(Path("/"), nothing, nothing, secret, nothing, machine_time, nothing)
 
 
 class Commits:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Final
 
 import pytest
@@ -27,6 +27,30 @@ QUICK: Final = {
     "log.segment.delete.delay.ms": "100",
 }
 """A broker that tidies up within seconds."""
+
+
+def _fail_where_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Also for what is expected to fail: `wasxfail`, and "skipped" where it did."""
+    if report.skipped or hasattr(report, "wasxfail"):
+        reason = getattr(report, "wasxfail", "") or report.longrepr
+        report.outcome, report.longrepr = "failed", f"skipped or expected to fail: {reason}"
+        vars(report).pop("wasxfail", None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test of this folder that is skipped has failed."""
+    report = yield
+    _fail_where_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So has a whole file."""
+    report = yield
+    _fail_where_skipped(report)
+    return report
 
 
 @pytest_asyncio.fixture(scope="session")

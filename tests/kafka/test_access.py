@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final
 
+import aiokafka.conn
 import pytest
 import pytest_asyncio
 from confluent_kafka.admin import AdminClient
@@ -16,11 +18,12 @@ from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, Us
 
 from connectors.kafka import KafkaSource
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.patience import Passing, Patience
 from connectors.kafka.task import KafkaTask, PublishConfig
 from eventflow.errors import SourceUnavailable, TaskError
 from eventflow.task import Context
 from eventflow.testing.reading import Core, Reading
-from tests.kafka.broker import Cluster
+from tests.kafka.broker import Cluster, jars
 from tests.kafka.conftest import numbered, send
 
 _JAAS: Final = "org.apache.kafka.common.security"
@@ -70,15 +73,17 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tu
         "listener.name.tls.ssl.truststore.type": "PEM",
         "listener.name.tls.ssl.truststore.location": str(folder / "ca.pem"),
     }
-    for listener in ("sasl", "both"):
+    for listener in ("sasl", "both", "expires"):
         at = f"listener.name.{listener}"
         settings |= {
             f"{at}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            f"{at}.plain.sasl.jaas.config": f'{_JAAS}.plain.PlainLoginModule required user_alice="wonder";',
+            f"{at}.plain.sasl.jaas.config": f'{_JAAS}.plain.PlainLoginModule required user_alice="wonder" '
+            'user_bob="slow";',
             f"{at}.scram-sha-256.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
             f"{at}.scram-sha-512.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
         }
-    listeners = {"TLS": "SSL", "SASL": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
+    settings |= {"listener.name.expires.connections.max.reauth.ms": "1200", "quota.window.num": "4"}
+    listeners = {"EXPIRES": "SASL_PLAINTEXT", "TLS": "SSL", "SASL": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
     async with Cluster(tmp_path_factory.mktemp("guarded"), listeners=listeners, settings=settings) as cluster:
         await asyncio.to_thread(add_alice, cluster.bootstrap)
         await cluster.create_topic("orders")
@@ -144,6 +149,69 @@ async def test_a_wrong_password_is_said_without_repeating_it(
         with pytest.raises(SourceUnavailable, match=r"refuses us: .*Authentication failed") as refused:
             await source.partitions()
         assert "wander" not in str(refused.value)
+
+
+async def test_sessions_that_expire_are_opened_anew_without_a_word(
+    guarded: tuple[Cluster, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`connections.max.reauth.ms`: the broker ends every connection of ours, all at one time."""
+    monkeypatch.setenv("ALICE", "wonder")
+    monkeypatch.setattr("connectors.kafka.source.LISTING_SECONDS", 0.0)
+    monkeypatch.setattr("connectors.kafka.ends.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("connectors.kafka.partition.WAIT_MS", 200)
+    monkeypatch.setattr(Patience, "wait", give_up)
+    await guarded[0].create_topic("slowly")
+    core = Core(guarded[1])
+    source = orders(core, guarded, "EXPIRES", topics=["slowly"], sasl={"mechanism": "PLAIN", **ALICE})
+    async with Reading(source, core, deadline=20) as reading:
+        for number in range(10):
+            await send(guarded[0], "slowly", numbered(number, number))
+            await reading.take(1)
+            assert await source.partitions() == ["slowly/0"]
+            assert (await source.progress("slowly/0", core.cursor("slowly/0"))).lag == 0
+            await asyncio.sleep(0.4)  # in all it lasts as long as three sessions
+
+
+async def give_up(_: Patience, trouble: Passing) -> None:
+    raise trouble
+
+
+def slow_down(bootstrap: str, user: str, byte_rate: int) -> None:
+    """The admin clients know no quotas."""
+    words = ["--bootstrap-server", bootstrap, "--alter", "--entity-type", "users", "--entity-name", user]
+    subprocess.run(
+        ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.admin.ConfigCommand", *words,
+         "--add-config", f"consumer_byte_rate={byte_rate}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+async def test_a_quota_slows_us_down_and_is_no_trouble(
+    guarded: tuple[Cluster, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 500 kB at 100 kB/s the broker gives 300 kB, then reads nothing from us for longer than we wait."""
+    monkeypatch.setenv("BOB", "slow")
+    monkeypatch.setattr("connectors.kafka.lane.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("connectors.kafka.partition.WAIT_MS", 300)
+    opened: list[int] = []
+
+    async def create_conn(*where: Any, **options: Any) -> Any:
+        opened.append(1)
+        return await aiokafka.conn.create_conn(*where, **options)
+
+    monkeypatch.setattr("connectors.kafka.lane.create_conn", create_conn)
+    await guarded[0].create_topic("plenty")
+    for _ in range(10):  # a batch that is larger than what the quota leaves would never be given
+        await send(guarded[0], "plenty", [b'"%s"' % (b"x" * 10_000)] * 5)
+    await asyncio.to_thread(slow_down, guarded[0].bootstrap, "bob", 100_000)
+    core = Core(guarded[1])
+    bob = {"mechanism": "PLAIN", "username": "bob", "password": "${secret.BOB}"}
+    source = orders(core, guarded, "SASL", topics=["plenty"], sasl=bob)
+    async with Reading(source, core, deadline=20) as reading:
+        started = time.monotonic()
+        await reading.take(50)
+        assert time.monotonic() - started > 1.5, "the quota was not felt, so nothing was tested"
+    assert len(opened) == 3, "one to the address given, one to the broker, one for the partition"
 
 
 async def published(guarded: tuple[Cluster, Path], listener: str, **words: Any) -> Any:

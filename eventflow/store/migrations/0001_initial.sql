@@ -59,6 +59,13 @@ CREATE TABLE source_partition (
     PRIMARY KEY (source, partition)
 ) WITH (fillfactor = 50);
 
+-- What a source's system had when the source was first opened: a partition that is not among them came later.
+CREATE TABLE source_beginning (
+    source     text PRIMARY KEY,
+    partitions text[] NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- How far behind its system a partition is, as its owner last measured it. A table of its own, so that
 -- measuring never waits for a batch, nor a batch for it.
 CREATE TABLE progress (
