@@ -41,7 +41,7 @@ class _Patience:
 
 
 class Mirror:
-    """Serves the sources that mirror (`eventflow.source.Mirroring`); where none does, it asks nobody."""
+    """Serves the sources that mirror (`eventflow.offers.Mirroring`); where none does, it asks nobody."""
 
     def __init__(self, pool: Pool, readings: Mapping[str, Reading]) -> None:
         self._pool = pool

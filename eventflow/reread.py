@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventflow.context import context_of
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record, decode_json, encode_json
 from eventflow.matching.effects import Taken
@@ -15,7 +16,6 @@ from eventflow.offers import Rereading
 from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import RuleSet
 from eventflow.source import Source
-from eventflow.sources import context_of
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.views import causes

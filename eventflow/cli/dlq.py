@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eventflow.replay import Replayed
     from eventflow.store.pool import Connection, Pool
 
-COLUMNS = ("created", "stage", "state", "source", "rule", "event", "attempts", "reason", "id")
+COLUMNS = ("created", "stage", "state", "source", "rule", "event", "position", "attempts", "reason", "id")
 STAGES = ("decode", "match", "start", "task", "run")
 STATES = ("open", "replayed", "discarded", "all")
 
@@ -90,6 +90,7 @@ def dlq(
     if ctx.invoked_subcommand is not None:
         return
     from eventflow.cli.naming import listed
+    from eventflow.cli.positions import place_text
     from eventflow.cli.session import ask_pool
     from eventflow.store import dead_letters as store
 
@@ -101,7 +102,8 @@ def dlq(
         )  # fmt: skip
 
     rows = ask_pool(lambda pool: listed(pool, read, rule=rule, source=source))
-    print_rows(rows, COLUMNS, as_json=json, empty="no dead letters that fit")
+    shown = rows if json else [row | {"position": place_text(row["position"])} for row in rows]
+    print_rows(shown, COLUMNS, as_json=json, empty="no dead letters that fit")
 
 
 @group.command(

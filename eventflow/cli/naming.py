@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from eventflow.cli.ruleset import current, stored, unknown
+from eventflow.context import context_of
 from eventflow.errors import RuleSetError, SourceError, UsageError
 from eventflow.event import EVENTFLOW_SOURCE
-from eventflow.sources import context_of
-from eventflow.store.dead_letters import find_letter
+from eventflow.store.dead_letters import find_letter, find_place
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.views.causes import find_firing
 from eventflow.store.views.events import View, find_event, seen
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 async def event_named(pool: Pool, name: str) -> UUID:
     """The uid of the event that `name` stands for.
 
-    Raises `UsageError`. Where `name` is a dead letter, a run, a firing, or a file that a source has not taken
-    in, it says so.
+    Raises `UsageError`. Where `name` is a dead letter, a run, a firing, the place of a record that became a
+    dead letter, or a file that a source has not taken in, it says so.
     """
     async with pool.acquire() as conn:
         try:
@@ -42,6 +42,7 @@ async def _something_else(conn: Connection, name: str) -> str | None:
         (find_letter, "no event but a dead letter", "eventflow dlq show {}"),
         (find_run, "no event but a run", "eventflow runs show {}"),
         (find_firing, "no event but a firing", "eventflow firings --json"),
+        (find_place, "no event but a dead letter", "eventflow dlq show {}"),
     ):
         try:
             found = await find(conn, name)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from json import loads
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -69,7 +70,8 @@ class StoredLetter:
 
 LIST: Final[LiteralString] = """
 SELECT d.id, d.created, d.stage, d.state, d.source, d.partition, d.rule, d.run_id, d.task,
-       d.event_uid, e.id AS event, d.reason, d.attempts, d.replays, d.edited IS NOT NULL AS edited, d.resolved
+       d.event_uid, e.id AS event, d.position, d.reason, d.attempts, d.replays,
+       d.edited IS NOT NULL AS edited, d.resolved
 FROM (
     SELECT * FROM dead_letter
     WHERE ($1::text IS NULL OR state = $1)
@@ -95,8 +97,14 @@ async def letters(
     since: datetime | None = None,
     limit: int | None = None,
 ) -> View:
-    """Dead letters without their bytes, newest first. `state=None`: whatever was done with them."""
-    return await select(conn, LIST, state, stage, rule, source, since, limit)
+    """Dead letters without their bytes, newest first, `position` decoded. `state=None`: done with or not."""
+    rows = await select(conn, LIST, state, stage, rule, source, since, limit)
+    return [row | {"position": _place(row["position"])} for row in rows]
+
+
+def _place(position: bytes | None) -> JSON:
+    """Any JSON that Postgres has kept, even what no event may hold: a list must not fail for one letter."""
+    return None if position is None else loads(position)
 
 
 OPEN_IDS: Final[LiteralString] = """
@@ -179,6 +187,36 @@ async def find_letter(conn: Connection, name: str) -> UUID:
     return ids.only(found, name, what="dead letter", listing="eventflow dlq --state all")
 
 
+# The values of a position in their order, like the id that its event would have had. A NUL, which is no text
+# in Postgres, is in no name that a person types.
+FIND_PLACE: Final[LiteralString] = """
+SELECT id
+FROM (
+    SELECT d.id, d.source,
+           CASE WHEN strpos(j.text, '\\u0000') > 0 THEN NULL
+                WHEN json_typeof(j.text::json) = 'object'
+                THEN (SELECT string_agg(value, '/') FROM json_each_text(j.text::json))
+                ELSE j.text::json #>> '{}' END AS place
+    FROM dead_letter AS d CROSS JOIN convert_from(d.position, 'UTF8') AS j(text)
+    WHERE d.event_uid IS NULL AND d.position IS NOT NULL
+) AS d
+WHERE $1 IN (place, source || '/' || place)
+ORDER BY id DESC
+LIMIT 1
+"""
+
+
+async def find_place(conn: Connection, name: str) -> UUID:
+    """The newest letter of a record that never became an event and stood at `name`, `orders.v1/3/17`.
+
+    `SOURCE/orders.v1/3/17` too. Reads the whole table. Raises `UsageError` for none.
+    """
+    found: UUID | None = await conn.fetchval(FIND_PLACE, name)
+    if found is None:
+        raise ids.UnknownName(f"no dead letter of a record at {name!r}")
+    return found
+
+
 SHOW: Final[LiteralString] = """
 SELECT d.id, d.stage, d.state, d.reason, d.created, d.attempts, d.replays, d.resolved, d.resolution,
        d.source, d.partition, d.position, d.event_uid, e.id AS event, d.rule, d.firing_id, d.run_id, d.task,
@@ -195,9 +233,8 @@ async def show(conn: Connection, letter_id: UUID) -> dict[str, Any]:
     if not found:
         raise UsageError(f"dead letter {letter_id} is not in this database (any more)")
     letter = found[0]
-    for name in ("position", "attributes"):
-        letter[name] = None if letter[name] is None else decode_json(letter[name])
-    return letter
+    letter["attributes"] = None if letter["attributes"] is None else decode_json(letter["attributes"])
+    return letter | {"position": _place(letter["position"])}
 
 
 # The run's row goes first, here as in `runs.retry_run`: a replay and a retry at the same time wait for each

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from eventflow.cli.naming import event_named
 from eventflow.errors import UsageError
+from eventflow.event import JSON, Broken, encode_json
 from eventflow.store import dead_letters
 from eventflow.store.dead_letters import LetterNotOpen, Stage
 from tests.integration.commands.conftest import Flow, broken, event
@@ -27,6 +29,22 @@ async def test_each_stage_keeps_its_reason_and_the_original_bytes(flow: Flow) ->
     assert "must" in letters["start"]["reason"]
     assert letters["run"]["reason"] == "task 'second' failed: it broke"
     assert letters["run"]["event"] == "e3"
+
+
+async def test_a_broken_record_is_found_by_the_place_where_it_stood(flow: Flow) -> None:
+    at: list[JSON] = [{"topic": "payments.v1", "partition": 1, "offset": 2}, "a/b\x00.csv", "landing/ü.csv"]
+    await flow.push(*(Broken("web", b"{", "no JSON", position) for position in at), event(1, strict=True))
+    async with flow.pool.acquire() as conn:
+        rows = {encode_json(row["position"]): row["id"] for row in await dead_letters.letters(conn)}
+        assert (await dead_letters.show(conn, rows[encode_json(at[1])]))["position"] == at[1]
+        assert await dead_letters.find_place(conn, "payments.v1/1/2") == rows[encode_json(at[0])]
+        assert await dead_letters.find_place(conn, "web/payments.v1/1/2") == rows[encode_json(at[0])]
+        assert await dead_letters.find_place(conn, "landing/ü.csv") == rows[encode_json(at[2])]
+        with pytest.raises(UsageError, match="no dead letter of a record at"):
+            await dead_letters.find_place(conn, "payments.v1/1")
+    letter = rows[encode_json(at[0])]
+    with pytest.raises(UsageError, match=f"is no event but a dead letter; `eventflow dlq show {letter}`"):
+        await event_named(flow.pool, "payments.v1/1/2")
 
 
 async def test_the_list_narrows_by_stage_rule_source_and_number(flow: Flow) -> None:
