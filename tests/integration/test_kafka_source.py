@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 from aiokafka.protocol.fetch import FetchRequest_v11
+from confluent_kafka import Producer
 
 from connectors.kafka import KafkaSource, partition, patience
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.protocol import Fetch
+from connectors.kafka.protocol import Fetch, Fetched
 from eventflow.errors import SourceUnavailable
-from eventflow.event import Event
+from eventflow.event import Broken, Event
 from eventflow.testing.reading import Core, Reading
 from tests.kafka_mock import MockCluster
 
@@ -163,6 +164,50 @@ async def test_no_batch_is_larger_than_a_transaction_should_be(
         assert batch.cursor["offset"] == len(found)
     await batches.aclose()
     assert found == list(range(30))
+
+
+@pytest.mark.parametrize("kept", [1 << 20, 100], ids=["its bytes are kept", "its bytes are too many"])
+async def test_a_batch_that_unpacks_to_too_much_is_a_dead_letter_and_the_rest_counts(
+    tmp_path: Path, mock: MockCluster, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(partition, "KEPT_BYTES", kept)
+    core = Core(tmp_path)
+    producer = Producer({"bootstrap.servers": mock.bootstrap, "compression.type": "zstd", "log_level": 0})
+    for value in (b'{"n":0}', json.dumps({"n": 1, "x": "x" * 900_000}).encode(), b'{"n":2}'):
+        producer.produce("orders", value, partition=0)
+        assert producer.flush(10) == 0
+    async with Reading(source(tmp_path, mock.bootstrap, core, limit="512KiB"), core) as records:
+        first, broken, last = await records.take(3)
+    assert isinstance(first, Event)
+    assert isinstance(last, Event)
+    assert (first.data, last.data) == ({"n": 0}, {"n": 2})
+    assert isinstance(broken, Broken)
+    assert broken.position == {"topic": "orders", "partition": 0, "offset": 1, "to": 1}
+    assert "the batch of the offsets 1 to 1 unpacks to more than `limit` allows (524288 bytes; zstd" in (
+        broken.reason
+    )
+    assert bool(broken.raw) == ("its bytes are too many to be kept" not in broken.reason) == (kept > 100)
+    assert len(broken.raw) < 2000, "as it came"
+    assert core.cursor("orders/0")["offset"] == 3
+
+
+async def test_answers_without_records_at_once_are_met_with_growing_pauses(
+    tmp_path: Path, mock: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a leader that names a replica to read from, or throttles: no busy loop, and it is said."""
+    asked: list[float] = []
+
+    def empty(_: object) -> Fetched:
+        asked.append(time.monotonic())
+        return Fetched(0)
+
+    monkeypatch.setattr(partition, "fetched", empty)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.5)
+    mock.send_all("orders", [b'{"n":0}'] * 3, partition=0)
+    batches = source(tmp_path, mock.bootstrap).batches("orders/0", {"offset": 1})
+    with pytest.raises(SourceUnavailable, match="answers at once, and without records"):
+        await anext(batches)
+    assert 4 <= len(asked) <= 12
 
 
 async def test_secrets_are_filled_in_when_they_are_used(

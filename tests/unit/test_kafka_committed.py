@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -45,7 +46,7 @@ def batch(
     return raw
 
 
-def old_batch(magic: int, first: int, count: int, codec: int = 0) -> bytes:
+def old_batch(magic: Any, first: int, count: int, codec: int = 0) -> bytes:
     """The same as of before Kafka 0.11; compressed, they are wrapped in one message."""
     builder = LegacyRecordBatchBuilder(magic=magic, compression_type=codec, batch_size=1 << 20)
     for number in range(first, first + count):
