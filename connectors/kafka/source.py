@@ -161,6 +161,11 @@ class KafkaSource:
         async with self._use() as session:
             return await session.ends.progress(session.cluster, _at(partition), cursor["offset"])
 
+    @staticmethod
+    def spelled(cursor: JSON) -> str:
+        """The offset."""
+        return str(cursor["offset"])
+
     async def resume_at(self, partition: str, cursor: JSON, where: str) -> Resumption:
         """`where`: earliest, latest, or an offset that the log has."""
         async with self._use() as session:

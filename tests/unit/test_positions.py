@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.kafka import KafkaSource
 from connectors.postgres_cdc import PostgresCdcSource
 from connectors.schedule import ScheduleSource
 from connectors.sql_watermark import SqlWatermarkSource
@@ -14,6 +15,7 @@ from eventflow.event import JSON, encode_json
 @pytest.mark.parametrize(
     ("factory", "cursor", "text"),
     [
+        (KafkaSource, {"offset": 5, "first": 0, "topic_id": "8b0a", "epoch": 3}, "5"),
         (PostgresCdcSource, {"lsn": "0/1B5BE58", "n": 2, "timeline": 1}, "0/1B5BE58"),
         (ScheduleSource, {"after": "2026-11-21T13:00:00Z", "schedule": "@hourly"}, "2026-11-21T13:00:00Z"),
         (SqlWatermarkSource, {"value": "41", "table": 1, "sequence": 2, "column": 1, "type": "bigint"}, "41"),
