@@ -1,7 +1,7 @@
 """Copies of dead letters, written by sources that are told to: a topic beside the table, for other readers.
 
-The row is the truth and stays; the copy is written at least once. Letters are locked, copied, noted: a
-process that dies in between leaves them to be copied again.
+The row is the truth and stays; the copy is written at least once. Letters are taken in hand, copied outside
+of any transaction, noted: a process that dies in between leaves them to be copied again once its time is up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, cast
 from uuid import UUID
 
@@ -27,7 +28,9 @@ log = structlog.get_logger()
 POLL_SECONDS: Final = 1.0
 AT_ONCE: Final = 100
 MIRROR_SECONDS: Final = 10.0
-"""How long one lot may take. Whoever replays or discards a letter of it waits that long at most."""
+"""How long one lot may take."""
+IN_HAND: Final = timedelta(seconds=MIRROR_SECONDS + 5)
+"""How long other nodes leave it alone. Where noting takes longer than the difference, it is copied twice."""
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 
 
@@ -88,18 +91,25 @@ class Mirror:
 
 
 async def mirror_some(pool: Pool, name: str, source: Mirroring) -> int:
-    """Mirror the oldest letters of a source that have not been, in one transaction; how many there were.
+    """Mirror the oldest letters of a source that have not been; how many there were.
 
     A letter that the other side will never take is said in the log and not tried again. Raises what `mirror`
-    does.
+    does. Holds no connection while the other side is asked.
     """
-    async with pool.acquire() as conn, conn.transaction():
-        letters = await dead_letters.unmirrored(conn, name, AT_ONCE)
-        if letters:
-            refused = await _within_limit(name, source, letters)
-            for letter_id, reason in refused.items():
-                log.error("letter_not_mirrored", source=name, dead_letter=str(letter_id), reason=reason)
-            await dead_letters.mirrored(conn, letters)
+    async with pool.acquire() as conn:
+        letters = await dead_letters.to_mirror(conn, name, AT_ONCE, IN_HAND)
+    if not letters:
+        return 0
+    try:
+        refused = await _within_limit(name, source, letters)
+    except Exception:
+        async with pool.acquire() as conn:
+            await dead_letters.not_mirrored(conn, letters)
+        raise
+    for letter_id, reason in refused.items():
+        log.error("letter_not_mirrored", source=name, dead_letter=str(letter_id), reason=reason)
+    async with pool.acquire() as conn:
+        await dead_letters.mirrored(conn, letters)
     return len(letters)
 
 

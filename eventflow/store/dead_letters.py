@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from json import loads
 from typing import Any, Final, LiteralString
@@ -133,26 +133,29 @@ async def open_ids(
     return [row["id"] for row in await conn.fetch(OPEN_IDS, stage, rule, source, since, limit)]
 
 
-# The letters stay locked while they are copied, which may take longer than a node's other transactions may.
-PATIENCE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
-
-UNMIRRORED: Final[LiteralString] = """
-SELECT id, stage, reason, source, position, rule, raw, attributes, created
-FROM dead_letter
-WHERE source = $1 AND mirrored IS NULL
-ORDER BY created, id
-LIMIT $2
-FOR NO KEY UPDATE SKIP LOCKED
+TO_MIRROR: Final[LiteralString] = """
+WITH free AS (
+    SELECT id
+    FROM dead_letter
+    WHERE source = $1 AND mirrored IS NULL AND (mirroring IS NULL OR mirroring < now())
+    ORDER BY created, id
+    LIMIT $2
+    FOR NO KEY UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE dead_letter AS d SET mirroring = now() + $3::interval
+    FROM free WHERE d.id = free.id
+    RETURNING d.id, d.stage, d.reason, d.source, d.position, d.rule, d.raw, d.attributes, d.created
+)
+SELECT * FROM taken ORDER BY created, id
 """
 
 
-async def unmirrored(conn: Connection, source: str, limit: int) -> list[DeadLetter]:
-    """The oldest letters of which the source has written no copy yet, whatever was done with them since.
+async def to_mirror(conn: Connection, source: str, limit: int, lease: timedelta) -> list[DeadLetter]:
+    """Take in hand the oldest letters of which no copy is written yet, whatever was done with them since.
 
-    Locked until the caller's transaction ends; those that another node has in hand are passed over.
+    Other nodes pass them over for `lease`, or until `mirrored` or `not_mirrored`. Nothing stays locked.
     """
-    await conn.execute(PATIENCE)
-    rows = await conn.fetch(UNMIRRORED, source, limit)
+    rows = await conn.fetch(TO_MIRROR, source, limit, lease)
     return [
         DeadLetter(
             id=row["id"], stage=row["stage"], reason=row["reason"], source=row["source"], raw=row["raw"],
@@ -169,8 +172,16 @@ MIRRORED: Final[LiteralString] = (
 
 
 async def mirrored(conn: Connection, letters: Sequence[DeadLetter]) -> None:
-    """Note that their copies are written, in the transaction that locked them."""
+    """Note that their copies are written."""
     await conn.execute(MIRRORED, [letter.id for letter in letters])
+
+
+NOT_MIRRORED: Final[LiteralString] = "UPDATE dead_letter SET mirroring = NULL WHERE id = ANY($1::uuid[])"
+
+
+async def not_mirrored(conn: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Let go of letters that could not be copied: whoever looks next takes them."""
+    await conn.execute(NOT_MIRRORED, [letter.id for letter in letters])
 
 
 FIND: Final[LiteralString] = """

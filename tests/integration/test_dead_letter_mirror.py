@@ -150,15 +150,32 @@ async def test_what_the_other_side_never_takes_does_not_hold_up_the_others(pool:
     assert await unmirrored(pool) == set()
 
 
-async def test_two_nodes_share_the_letters_and_do_not_wait_for_each_other(pool: Pool) -> None:
-    await bury(pool)
-    first, second = Other(), Other()
+async def test_while_letters_are_copied_others_pass_them_over_and_a_person_does_not_wait(pool: Pool) -> None:
+    letter, second = await bury(pool), Other()
+    idle = cast("Any", pool).get_idle_size()
 
-    async with pool.acquire() as conn, conn.transaction():
-        assert len(await dead_letters.unmirrored(conn, "payments", 10)) == 1
-        async with asyncio.timeout(DEADLINE):
+    class First(Other):
+        async def mirror(self, letters: Sequence[DeadLetter]) -> Mapping[UUID, str]:
             assert await mirror_some(pool, "payments", second) == 0
+            assert cast("Any", pool).get_idle_size() == idle, "no connection waits for the other side"
+            async with asyncio.timeout(DEADLINE), pool.acquire() as conn:
+                await dead_letters.discard(conn, [letter])
+            return await super().mirror(letters)
+
+    first = First()
     assert await mirror_some(pool, "payments", first) == 1
+    assert (first.ids, second.ids) == ([letter], [])
+    assert await unmirrored(pool) == set()
+
+
+async def test_letters_of_a_node_that_died_are_copied_by_another_once_its_time_is_up(pool: Pool) -> None:
+    letter, other = await bury(pool), Other()
+    async with pool.acquire() as conn:
+        assert len(await dead_letters.to_mirror(conn, "payments", 10, mirror.IN_HAND)) == 1
+        assert await mirror_some(pool, "payments", other) == 0
+        await conn.execute("UPDATE dead_letter SET mirroring = now() - '1 ms'::interval")
+    assert await mirror_some(pool, "payments", other) == 1
+    assert other.ids == [letter]
 
 
 async def test_a_source_that_cannot_write_is_asked_less_and_less_and_others_go_on(

@@ -246,7 +246,8 @@ CREATE TABLE dead_letter (
     created    timestamptz NOT NULL,
     resolved   timestamptz,
     resolution text,                     -- why a person discarded it
-    mirrored   timestamptz               -- when its source wrote a copy of it elsewhere, where it does so
+    mirrored   timestamptz,              -- when its source wrote a copy of it elsewhere, where it does so
+    mirroring  timestamptz               -- until when a node has it in hand to do that
 );
 CREATE INDEX dead_letter_created ON dead_letter (created DESC);
 CREATE INDEX dead_letter_event ON dead_letter (event_uid) WHERE event_uid IS NOT NULL;
