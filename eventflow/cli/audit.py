@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +94,8 @@ async def _audit(pool: Pool, *, outside: bool, deep: bool) -> tuple[list[dict[st
 
     async with pool.acquire() as conn:
         balances = await store.balances(conn)
-        orphans = await store.orphans(conn, await cutoff(conn, load_settings().retention))
+        before = await cutoff(conn, load_settings().retention)
+        orphans = await store.orphans(conn, before)
         gaps = await store.gaps(conn)
     problems = orphans.sentences
     rows = [_row(balance, gaps.get(balance.source, 0)) for balance in balances]
@@ -105,7 +107,9 @@ async def _audit(pool: Pool, *, outside: bool, deep: bool) -> tuple[list[dict[st
             ruleset = await current(pool)
         except UsageError:
             return rows, problems
-        problems += await compare(pool, ruleset, {row["source"]: row for row in rows}, deep=deep)
+        whole_days = before.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        by_source = {row["source"]: row for row in rows}
+        problems += await compare(pool, ruleset, by_source, kept_from=whole_days, deep=deep)
     return rows, problems
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, cast
 
 from eventflow.cli.output import some_of
@@ -22,17 +23,17 @@ NAMES = 20
 
 
 async def compare(
-    pool: Pool, ruleset: RuleSet, rows: Mapping[str, dict[str, Any]], *, deep: bool
+    pool: Pool, ruleset: RuleSet, rows: Mapping[str, dict[str, Any]], *, kept_from: datetime, deep: bool
 ) -> list[str]:
     """Fill in what the systems say, into the rows by source; what does not fit, a sentence each.
 
-    Files still settling count as unknown.
+    Files still settling count as unknown. Retention has removed nothing that was taken in since `kept_from`.
     """
     problems: list[str] = []
     for name, spec in ruleset.sources.items():
         row = rows.get(name, {})
         try:
-            found = await _ask(pool, spec, row, deep=deep)
+            found = await _ask(pool, spec, row, kept_from, deep=deep)
         except SourceError as error:
             problems.append(f"source '{name}': cannot be compared with its system: {error}")
         else:
@@ -40,7 +41,9 @@ async def compare(
     return problems
 
 
-async def _ask(pool: Pool, spec: SourceSpec, row: dict[str, Any], *, deep: bool) -> str | None:
+async def _ask(
+    pool: Pool, spec: SourceSpec, row: dict[str, Any], kept_from: datetime, *, deep: bool
+) -> str | None:
     if not any(hasattr(spec.factory, word) for word in ("outside", "progress", "again")):
         return None
     source: Any = spec.factory(spec.name, spec.config, context_of(spec, pool))
@@ -51,32 +54,49 @@ async def _ask(pool: Pool, spec: SourceSpec, row: dict[str, Any], *, deep: bool)
     async with pool.acquire() as conn:
         positions = await store.positions(conn, spec.name)
     if hasattr(spec.factory, "progress") and spec.delivery is Delivery.ordered:
-        told = [await cast("Measured", source).progress(*one) for one in positions]
+        told = [await cast("Measured", source).progress(*one) for *one, _ in positions]
         lags = [one.lag for one in told if one.lag is not None]
         row.update(lag=sum(lags) if lags else None)
     if not deep or not hasattr(spec.factory, "again"):
         return None
     repeated = _Repeated()
-    for partition, cursor in positions:
+    for partition, cursor, retired in positions:
+        repeated.begin(retired)
         async with aclosing(cast("Repeating", source).again(partition, cursor)) as batches:
             async for batch in batches:
-                await repeated.add(pool, spec.name, batch.records)
-    # What retention has removed here may still be there.
-    excused = row.get("retired", 0) >= repeated.unknown
-    return _judge(row, repeated.there, 0 if excused else repeated.unknown, repeated.names)
+                await repeated.add(pool, spec.name, batch.records, kept_from)
+    return _judge(row, repeated.there, repeated.unknown, repeated.names)
 
 
 @dataclass(slots=True)
 class _Repeated:
-    """What was read once more: how many, and those of them that nothing stands for."""
+    """What was read once more: how many, and those of them that nothing stands for.
+
+    Retention may have removed a record here that its system still has. Records of a partition were taken in
+    in their order, so none that comes after one taken in since `kept_from` is excused with that, and of
+    those before it no more than retention has counted.
+    """
 
     there: int = 0
     unknown: int = 0
     names: list[str] = field(default_factory=list[str])
+    excuses: int = 0
+    kept: bool = False
 
-    async def add(self, pool: Pool, source: str, records: Sequence[Record]) -> None:
+    def begin(self, retired: int) -> None:
+        """The next partition, of which so many were retired."""
+        self.excuses, self.kept = retired, False
+
+    async def add(self, pool: Pool, source: str, records: Sequence[Record], kept_from: datetime) -> None:
+        """Records of the partition, in their order."""
         async with pool.acquire() as conn:
-            lost = await store.not_taken(conn, source, records)
+            gone = await store.not_taken(conn, source, records)
+            first = 0 if self.kept else await store.first_taken_since(conn, source, records, kept_from)
+        self.kept = first is not None
+        excusable = len(gone) if first is None else sum(number < first for number in gone)
+        excused = min(excusable, self.excuses)
+        self.excuses -= excused
+        lost = gone[excused:]
         self.there += len(records)
         self.unknown += len(lost)
         for number in lost[: NAMES - len(self.names)]:

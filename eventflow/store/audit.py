@@ -112,16 +112,17 @@ async def gaps(conn: Connection) -> dict[str, int]:
 
 
 READ_POSITIONS: Final[LiteralString] = """
-SELECT partition, cursor FROM source_partition
+SELECT partition, cursor, retired FROM source_partition
 WHERE source = $1 AND cursor IS NOT NULL
 ORDER BY partition
 """
 
 
-async def positions(conn: Connection, source: str) -> list[tuple[str, JSON]]:
-    """The partitions of an ordered source that have a position, with it."""
+async def positions(conn: Connection, source: str) -> list[tuple[str, JSON, int]]:
+    """The partitions of an ordered source that have a position, with it; how many of each are retired."""
     return [
-        (row["partition"], decode_json(row["cursor"])) for row in await conn.fetch(READ_POSITIONS, source)
+        (row["partition"], decode_json(row["cursor"]), row["retired"])
+        for row in await conn.fetch(READ_POSITIONS, source)
     ]
 
 
@@ -153,6 +154,32 @@ async def not_taken(conn: Connection, source: str, records: Sequence[Record]) ->
         [record.raw for record in records],
     )  # fmt: skip
     return [row["number"] - 1 for row in rows]
+
+
+FIRST_TAKEN_SINCE: Final[LiteralString] = """
+SELECT min(t.number) - 1
+FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS t(id, position, number)
+WHERE EXISTS (
+    SELECT FROM event AS e
+    WHERE hashtextextended(e.id, 0) = hashtextextended(t.id, 0) AND e.id = t.id AND e.source = $1
+      AND e.ingested >= $4
+) OR EXISTS (
+    SELECT FROM dead_letter AS d
+    WHERE d.stage = 'decode' AND d.source = $1 AND d.event_uid IS NULL AND d.position = t.position
+      AND d.created >= $4
+)
+"""
+
+
+async def first_taken_since(
+    conn: Connection, source: str, records: Sequence[Record], since: datetime
+) -> int | None:
+    """The index of the first record that was taken in at `since` or later and is still here."""
+    return await conn.fetchval(
+        FIRST_TAKEN_SINCE, source,
+        [as_text(record.id) if isinstance(record, Event) else None for record in records],
+        [encode_json(record.position) if isinstance(record, Broken) else None for record in records], since,
+    )  # fmt: skip
 
 
 ORPHANS: Final[LiteralString] = """

@@ -206,6 +206,17 @@ async def test_a_deep_audit_finds_what_falsified_books_hide(place: Place, pool: 
     code, err, row = await audited()
     assert (code, row["outside"], row["unknown"], row["balanced"]) == (1, 3, 1, False)
     assert "1 are there and were not taken in: a/4" in err
+    async with pool.acquire() as conn:  # retention has counted as many, but not this one
+        await conn.execute(
+            "UPDATE source_partition SET taken = taken + 1, retired = 1 WHERE source = 'lines'"
+        )
+    code, err, row = await audited()
+    assert (code, row["unknown"], row["missing"]) == (1, 1, 0)
+    assert "not taken in: a/4" in err
+    async with pool.acquire() as conn:
+        await conn.execute("UPDATE event SET id = 'a/4' WHERE id = 'a/1'")
+    code, err, row = await audited()
+    assert (code, row["unknown"], row["missing"]) == (0, 0, 0), "what comes before all that is kept"
 
 
 async def test_setup_prints_what_a_system_needs_and_runs_it(place: Place, pool: Pool) -> None:
