@@ -206,7 +206,8 @@ async def test_answers_without_records_at_once_are_met_with_growing_pauses(
     mock.send_all("orders", [b'{"n":0}'] * 3, partition=0)
     batches = source(tmp_path, mock.bootstrap).batches("orders/0", {"offset": 1})
     with pytest.raises(SourceUnavailable, match="answers at once, and without records"):
-        await anext(batches)
+        async with asyncio.timeout(10):
+            await anext(batches)
     assert 4 <= len(asked) <= 12
 
 

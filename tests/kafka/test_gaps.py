@@ -164,6 +164,9 @@ async def test_a_log_cut_by_an_unclean_election_stops_the_source(
         await three.restart(leader)
     assert stop.missing == {"topic": topic, "partition": 0, "reason": "truncated", "from": 10, "to": 19}
     assert "the log was cut at 10, before the position 20" in str(stop)
+    assert await resumed(core, three, topic, "10") is None, "it goes back: nothing is passed over"
+    await taken(core, three, topic, grown)
+    assert numbers(core) == [*range(20), *range(100, 100 + grown)]
 
 
 RULES = """
@@ -186,35 +189,40 @@ async def test_a_stopped_source_stays_stopped_until_a_person_lets_it_go_on(
 
         await until(enough, 30, f"{number} records")
 
-    async def listed() -> dict[str, Any]:
+    async def listed() -> list[dict[str, Any]]:
         code, out, err = await place.command("sources", "--json")
         assert code == 0, err
-        return next(row for row in json.loads(out) if row["partition"] == f"{topic}/0")
+        return [row for row in json.loads(out) if row["partition"] in (f"{topic}/0", f"{topic}/1")]
 
     async def stops() -> bool:
-        return (await listed())["state"] == "stopped"
+        return [row["state"] for row in await listed()] == ["stopped"] * 2
 
-    await kafka.create_topic(topic)
-    await send(kafka, topic, numbered(0, 9))
+    await kafka.create_topic(topic, partitions=2)
+    for number in (0, 1):
+        await send(kafka, topic, numbered(0, 9), partition=number)
     place = Place(tmp_path / "place", database, RULES.format(bootstrap=kafka.bootstrap, topic=topic))
     async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
-        await taken_in(10)
-    await send(kafka, topic, numbered(10, 29))
-    await kafka.delete_records(topic, {0: 20})
+        await taken_in(20)
+    for number in (0, 1):
+        await send(kafka, topic, numbered(10, 29), partition=number)
+    await kafka.delete_records(topic, {0: 20, 1: 20})
     async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
         await until(stops, 30, "it does not stop")
     async with place.serve(settings={"EVENTFLOW_LEASE": "3s"}):
-        row = await listed()
-        assert row["state"] == "stopped", "a restart decides nothing"
-        assert row["missing"] == {
-            "topic": topic, "partition": 0, "reason": "retention", "from": 10, "to": 19,
-        }  # fmt: skip
-        code, _, err = await place.command("sources", "resume", "orders", "--from", "earliest")
+        for row in await listed():
+            assert row["state"] == "stopped", "a restart decides nothing"
+            number = int(row["partition"][-1])
+            assert row["missing"] == {
+                "topic": topic, "partition": number, "reason": "retention", "from": 10, "to": 19,
+            }  # fmt: skip
+        code, _, err = await place.command("sources", "resume", "orders", "--from", "22")
         assert code == 0, err
-        await taken_in(20)
+        await taken_in(36)
     code, out, err = await place.command("sources", "gaps", "--json")
     assert code == 0, err
-    (gap,) = json.loads(out)
-    assert gap["missing"] == {"topic": topic, "partition": 0, "from": 10, "to": 19}
+    gaps = sorted((gap["missing"] for gap in json.loads(out)), key=lambda missing: missing["partition"])
+    assert gaps == [{"topic": topic, "partition": number, "from": 10, "to": 21} for number in (0, 1)]
     rows = await fetch(pool, "SELECT id FROM event WHERE source = 'orders'")
-    assert {row["id"] for row in rows} == {f"{topic}/0/{offset}" for offset in [*range(10), *range(20, 30)]}
+    assert {row["id"] for row in rows} == {
+        f"{topic}/{number}/{offset}" for number in (0, 1) for offset in [*range(10), *range(22, 30)]
+    }
