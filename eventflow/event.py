@@ -207,7 +207,7 @@ def _why_no_json(raw: bytes, message: str) -> str:
     if message == "Input data was truncated":
         return f"the JSON ends too early, at byte {len(raw)}"
     if found := _BYTE.fullmatch(message):
-        return f"{found[1]} at byte {found[2]}".removeprefix("JSON is malformed: ")
+        return f"no JSON: {found[1].removeprefix('JSON is malformed: ')} at byte {found[2]}"
     return f"no JSON: {message}"
 
 

@@ -46,6 +46,8 @@ def _table(value: Any) -> Any:
 
 Table = Annotated[TableConfig, BeforeValidator(_table, json_schema_input_type=str | TableConfig)]
 
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
 
 class PostgresCdcConfig(BaseModel):
     """A database, the tables whose changes are events, and whether to begin with what is in them.
@@ -60,6 +62,16 @@ class PostgresCdcConfig(BaseModel):
     snapshot: Literal["never", "initial"] = "never"
     slot: str | None = None
     publication: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _of_postgres(cls, url: str) -> str:
+        found = _SCHEME.match(url)
+        if found and found[1] not in ("postgresql", "postgres"):
+            raise ValueError(
+                f"{found[1]}:// is no address of Postgres; write postgresql://USER@HOST/DATABASE"
+            )
+        return url
 
     @field_validator("slot", "publication")
     @classmethod

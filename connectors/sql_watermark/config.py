@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from eventflow.source import Duration
 
 _NAME: Final = r'(?:[^\W\d][\w$]*|"(?:[^"\x00]|"")+")'
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _TABLE: Final = re.compile(rf"({_NAME})\.({_NAME})")
 _COLUMN: Final = re.compile(_NAME)
 
@@ -30,6 +31,16 @@ class SqlWatermarkConfig(BaseModel):
     initial: Literal["earliest", "latest"]
     every: Duration = timedelta(seconds=30)
     lag: Duration | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _of_postgres(cls, url: str) -> str:
+        found = _SCHEME.match(url)
+        if found and found[1] not in ("postgresql", "postgres"):
+            raise ValueError(
+                f"{found[1]}:// is no address of Postgres; write postgresql://USER@HOST/DATABASE"
+            )
+        return url
 
     @field_validator("table")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from connectors.sql_watermark.column import KINDS, refusal
+from eventflow.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from connectors.sql_watermark.server import Server
@@ -56,7 +57,10 @@ async def warnings(server: Server) -> list[str]:
     """A sentence each: which object, what it cannot deliver, what to do."""
     config = server.config
     table, column = config.table, f"{config.table}.{config.column}"
-    found = await server.column_type()
+    try:
+        found = await server.column_type()
+    except SourceUnavailable as error:  # the server was reached, so this is about the table
+        return [str(error).removeprefix(f"source '{server.name}': ")]
     if found not in KINDS:
         return [f"{column} {refusal(found)}"]
     facts = await server.one(FACTS, {"table": server.table, "column": config.column_name})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -51,6 +52,9 @@ class HmacVerification(_Words):
     @classmethod
     def _known(cls, value: Any) -> Any:
         if value != "hmac":
+            near = difflib.get_close_matches(str(value).lower(), SCHEMES, n=1, cutoff=0.8)
+            if near:
+                raise ValueError(f"unknown scheme {value!r}; did you mean {near[0]!r}?")
             raise ValueError(
                 f"scheme {value!r} is not supported yet; use `hmac` with the sender's header, "
                 "or `github`, `standard` (Standard Webhooks) or `stripe`"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from eventflow.errors import EventflowError
 from eventflow.event import JSON
@@ -19,7 +20,7 @@ from eventflow.rulefile.block import Block
 from eventflow.rulefile.connectors import ConnectorUnavailable
 from eventflow.rulefile.misfits import report_misfits
 from eventflow.rulefile.nodes import ListNode, MapNode, Node, ScalarNode, plain_value, shorten
-from eventflow.rulefile.report import nearest, unknown
+from eventflow.rulefile.report import Report, nearest, unknown
 from eventflow.rulefile.ruleset import SourceFactory, SourceSpec
 from eventflow.rulefile.words import LATER_CONNECTORS, SOURCE
 from eventflow.source import Delivery, Known, Predicate, Source, SourceContext
@@ -44,8 +45,9 @@ def read_source(
         config = connector.Config.model_validate(words)
     except ValidationError as error:
         report_misfits(block, connector.Config, error)
+        _try_what_fits(name, block, connector, words, error)
         return None
-    _check_holes(block)
+    _check_holes(block, [block.node])
     _doubt_literal_secrets(block)
     sends = cast("type[Foretelling]", connector).sends(config) if hasattr(connector, "sends") else None
     named = "id" in words or "dedupe" in words or (sends is not None and sends.named)
@@ -63,7 +65,7 @@ def read_source(
         column=block.mark.column,
         sends=sends,
     )
-    _try(spec, block)
+    _try(spec.factory, spec.name, spec.config, spec.folder, block)
     return spec if block.sound_since(before) else None
 
 
@@ -89,9 +91,9 @@ def _connector(block: Block, connectors: Mapping[str, type[Source]]) -> type[Sou
     return None
 
 
-def _check_holes(block: Block) -> None:
+def _check_holes(block: Block, values: Sequence[Node]) -> None:
     """A source is made before there is any event: only secrets can be filled in."""
-    for node in _texts(block.node):
+    for node in (text for value in values for text in _texts(value)):
         if _HOLE.search(str(node.value)):
             block.error(node, f"{shorten(str(node.value))!r}: the only hole here is ${{secret.NAME}}")
 
@@ -123,14 +125,34 @@ def _texts(node: Node) -> Iterator[ScalarNode]:
         yield text
 
 
-def _try(spec: SourceSpec, block: Block) -> None:
+def _try(factory: SourceFactory, name: str, config: BaseModel, folder: Path, block: Block) -> None:
     """Make the source once, which does no I/O: what it says only then, of its CEL above all, is said now."""
+    connector = block.text("connector")
     try:
-        spec.factory(spec.name, spec.config, _dry_context(spec.folder, block))
+        factory(name, config, _dry_context(folder, block))
     except (EventflowError, ValueError) as error:
         block.error(block.mark, str(error))
     except Exception as error:  # a connector's own bug: it has no place in the file but this one
-        block.error(block.mark, f"the connector '{spec.connector}' fails: {type(error).__name__}: {error}")
+        block.error(block.mark, f"the connector '{connector}' fails: {type(error).__name__}: {error}")
+
+
+def _try_what_fits(
+    name: str, block: Block, connector: type[Source], words: Mapping[str, JSON], error: ValidationError
+) -> None:
+    """Say what is wrong with a source's holes, and its CEL, though others of its words are wrong.
+
+    CEL is read only where the source can be made without the wrong words. What is then said of no one word is
+    left out: it may come of those that are missing.
+    """
+    wrong = {detail["loc"][0] for detail in error.errors(include_url=False) if detail["loc"]}
+    _check_holes(block, [entry.value for word, entry in block.entries() if word not in wrong])
+    try:
+        config = connector.Config.model_validate({key: words[key] for key in words if key not in wrong})
+    except ValidationError:
+        return
+    trial = replace(block, report=Report(block.report.file))
+    _try(cast("SourceFactory", connector), name, config, Path(), trial)
+    block.report.problems.extend(one for one in trial.report.problems if (one.line, one.column) != block.mark)
 
 
 def _dry_context(folder: Path, block: Block) -> SourceContext:

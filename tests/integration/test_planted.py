@@ -24,3 +24,8 @@ def test_the_page_says_what_the_rows_say() -> None:
     """`make planted-page` makes its tables anew."""
     written = page.PAGE.read_text(encoding="utf-8")
     assert page.filled_in(written, read()) == written
+
+
+def test_a_link_names_the_test_whole() -> None:
+    (row,) = [row for row in read() if row.name == "t3"]
+    assert "[latest hands over the last of those due](" in page.filled_in(page.PAGE.read_text("utf-8"), [row])

@@ -387,6 +387,14 @@ async def test_check_says_what_the_table_cannot_deliver(table: Table) -> None:
     assert "public.orders.id is text" in sentence
 
 
+async def test_check_says_that_the_table_or_its_column_is_not_there(table: Table) -> None:
+    (sentence,) = await table.source().examine()
+    assert sentence == "public.orders does not exist, or this role may not see it"
+    await table.create()
+    (sentence,) = await table.source(column="nn").examine()
+    assert sentence == "public.orders has no column nn"
+
+
 async def test_a_local_time_that_goes_back_in_autumn_is_warned_of(table: Table) -> None:
     await table.create("id timestamp DEFAULT localtimestamp UNIQUE")
     assert list(await table.source().examine()) == []

@@ -42,9 +42,8 @@ def _proof(row: Row) -> str:
 
 def _link(test: str) -> str:
     path, _, name = test.partition("::")
-    words = (
-        name.replace("::", " ").replace("test_", "").replace("_", " ").replace("[", " (").replace("]", ")")
-    )
+    words = " ".join(part.removeprefix("test_") for part in name.split("::"))
+    words = words.replace("_", " ").replace("[", " (").replace("]", ")")
     return f"[{words}](../{path})"
 
 

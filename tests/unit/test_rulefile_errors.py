@@ -274,6 +274,68 @@ def test_a_wrong_source_is_told_where_and_why(words: str, expected: list[str]) -
     assert in_source(words) == expected
 
 
+KAFKA = "connector: kafka\nbootstrap: h:1\ntopics: [a]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("initial: latest\ntls: {caa: x}", ["7:11: source 's': unknown word 'caa'; did you mean 'ca'?"]),
+        ("initial: latest\ntls: maybe", ["7:10: source 's': 'tls' must be true or false, or a mapping, not the text 'maybe'"]),
+        ("initial: earlest", ["6:14: source 's': 'initial' must be 'earliest' or 'latest', not the text 'earlest'; did you mean 'earliest'?"]),
+        ("initial: 5", ["6:14: source 's': 'initial' must be 'earliest' or 'latest', or a mapping, not the number 5"]),
+        ("initial: {timestmp: x}", ["6:15: source 's': unknown word 'timestmp'; did you mean 'timestamp'?"]),
+        (
+            "initial: {timestamp: yesterday}",
+            ["6:26: source 's': 'initial.timestamp' must be a time with its offset, such as 2026-01-31T06:00:00Z, not the text 'yesterday'"],
+        ),
+    ],
+)  # fmt: skip
+def test_of_a_value_of_several_forms_only_the_one_given_is_spoken_of(words: str, expected: list[str]) -> None:
+    assert in_source(KAFKA + words) == expected
+
+
+@pytest.mark.parametrize(
+    ("verify", "expected"),
+    [
+        ("{scheme: github, secrets: ['${secret.A}'], tolerance: 5m}", ["4:56: source 's': 'tolerance' goes only with standard and stripe"]),
+        ("{scheme: githb, secrets: ['${secret.A}']}", ["4:22: source 's': 'verify.scheme': unknown scheme 'githb'; did you mean 'github'?"]),
+        ("{scheme: stripe, secrets: ['${secret.A}'], tolerence: 5m}", ["4:56: source 's': unknown word 'tolerence'; did you mean 'tolerance'?"]),
+    ],
+)  # fmt: skip
+def test_words_of_a_scheme_are_its_own(verify: str, expected: list[str]) -> None:
+    assert in_source(f"connector: webhook\nverify: {verify}\nid: data.id") == expected
+
+
+def test_a_misspelt_word_in_a_list_is_known_and_the_one_meant_is_not_missing() -> None:
+    assert in_source("connector: postgres_cdc\nurl: '${secret.A}'\ntables: [{tabel: a.b, were: x}]") == [
+        "5:15: source 's': unknown word 'tabel'; did you mean 'table'?",
+        "5:27: source 's': unknown word 'were'; did you mean 'where'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["connector: postgres_cdc\nurl: {}\ntables: [a.b]",
+     "connector: sql_watermark\nurl: {}\ntable: a.b\ncolumn: id\ninitial: latest"],
+)  # fmt: skip
+def test_an_address_of_another_database_is_refused_without_its_password(words: str) -> None:
+    said = (
+        "4:10: source 's': 'url': mysql:// is no address of Postgres; write postgresql://USER@HOST/DATABASE"
+    )
+    assert in_source(words.format("mysql://u:hunter2@h/x")) == [said]
+    assert in_source(words.format("postgres://u@h/x")) == []
+
+
+def test_broken_cel_is_told_beside_words_that_are_wrong() -> None:
+    assert in_source("connector: webhook\nverify: none\nid: 'data.foo +'\ntype: '${data.x}'\nlimitt: 4") == [
+        "5:9: source 's': id: the expression ends too early (at 1:11 of the expression)",
+        "6:11: source 's': '${data.x}': the only hole here is ${secret.NAME}",
+        "6:11: source 's': type: '$' cannot stand here (at 1:1 of the expression)",
+        "7:5: source 's': unknown word 'limitt'; did you mean 'limit'?",
+    ]
+
+
 def test_what_stands_beside_a_trigger_that_does_not_work_yet_is_not_called_wrong() -> None:
     """The example of several events in the language's own description."""
     said = problems_of("""\
