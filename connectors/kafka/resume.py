@@ -33,16 +33,23 @@ async def resume_at(cluster: Cluster, source: str, at: At, cursor: JSON, where: 
             )
         offset = int(where)
     now = Position(offset, found.id, first=offset)
-    return Resumption(now.cursor, _missing(at, None if cursor is None else Position.of(cursor), now))
+    return Resumption(now.cursor, _missing(at, None if cursor is None else Position.of(cursor), now, begins))
 
 
-def _missing(at: At, old: Position | None, now: Position) -> JSON:
-    """What is passed over; None where nothing is. `to` None: nobody knows how far the old log went."""
+def _missing(at: At, old: Position | None, now: Position, begins: int) -> JSON:
+    """What is passed over; None where nothing is. `to` None: nobody knows how far the old log went.
+
+    Where the topic was made anew that is the rest of the old one, and what the new one has before `now`.
+    """
     if old is None:
         return None
     missing: dict[str, JSON] = {"topic": at[0], "partition": at[1], "from": old.offset}
     if old.topic_id is not None and now.topic_id is not None and old.topic_id != now.topic_id:
-        return {**missing, "to": None, "topic_id": str(old.topic_id)}
+        rest: JSON = {**missing, "to": None, "topic_id": str(old.topic_id)}
+        if now.offset <= begins:
+            return rest
+        skipped = {"from": begins, "to": now.offset - 1, "topic_id": str(now.topic_id)}
+        return [rest, {**missing, **skipped}]
     if now.offset > old.offset:
         return {**missing, "to": now.offset - 1}
     return None

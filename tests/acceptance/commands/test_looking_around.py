@@ -21,7 +21,7 @@ from tests.acceptance.commands.conftest import Command, World
         ("rules", "rule state does firings last_fired where_errors loop_skips dead_letters revision"),
         ("firings", "at rule state event run_state run_id firing_id revision reason"),
         ("runs", "created workflow rule state duration event error run_id revision"),
-        ("dlq", "created stage state source rule event attempts reason id"),
+        ("dlq", "created stage state source rule event position attempts reason id"),
         ("audit", "source taken matched open late dead unmatched retired missing outside unknown balanced"),
         ("db status", "number name applied"),
     ],
