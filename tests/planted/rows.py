@@ -12,7 +12,7 @@ from typing import Final
 
 REPOSITORY: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent
-NUMBERS: Final = {"f": 14, "k": 15, "c": 14, "w": 11, "t": 7}
+NUMBERS: Final = {"f": 14, "k": 15, "c": 14, "w": 12, "t": 7}
 """The rows of each area, counted from 1: files, Kafka, change data capture, webhooks, times and tables."""
 
 _NAME: Final = re.compile(r"([fkcwt])(\d+)([b-z]?)")
