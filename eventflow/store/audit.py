@@ -157,17 +157,19 @@ async def not_taken(conn: Connection, source: str, records: Sequence[Record]) ->
 
 
 FIRST_TAKEN_SINCE: Final[LiteralString] = """
-SELECT min(t.number) - 1
-FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS t(id, position, number)
-WHERE EXISTS (
-    SELECT FROM event AS e
-    WHERE hashtextextended(e.id, 0) = hashtextextended(t.id, 0) AND e.id = t.id AND e.source = $1
-      AND e.ingested >= $4
-) OR EXISTS (
-    SELECT FROM dead_letter AS d
-    WHERE d.stage = 'decode' AND d.source = $1 AND d.event_uid IS NULL AND d.position = t.position
-      AND d.created >= $4
+WITH asked AS (
+    SELECT * FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS t(id, position, number)
+), taken AS (
+    SELECT t.number
+    FROM asked AS t JOIN event AS e
+        ON hashtextextended(e.id, 0) = hashtextextended(t.id, 0) AND e.id = t.id AND e.source = $1
+    WHERE e.ingested >= $4
+    UNION ALL
+    SELECT t.number
+    FROM asked AS t JOIN dead_letter AS d ON d.position = t.position
+    WHERE d.stage = 'decode' AND d.source = $1 AND d.event_uid IS NULL AND d.created >= $4
 )
+SELECT min(number) - 1 FROM taken
 """
 
 
