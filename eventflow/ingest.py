@@ -154,7 +154,7 @@ class Ingest:
 
     async def _move_position(self, conn: Connection, work: Work, revision: int) -> datetime:
         if work.claim is None:
-            return await intake.check_revision(conn, revision)
+            return await intake.check_pushed(conn, work.source, revision)
         return await intake.advance(conn, work.claim, work.batch, self._lease, revision)
 
     async def _what_is_new(self, conn: Connection, work: Work, now: datetime) -> Receipts:

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from eventflow.offers import Measured, Progress
-from eventflow.sources import Reading
+from eventflow.reading import Reading
 from eventflow.store import progress
 from eventflow.store.pool import Pool
 from eventflow.store.progress import Standing
@@ -28,7 +28,7 @@ ANSWER_SECONDS: Final = 3.0
 
 
 class Measure:
-    """Asks the sources that can tell (`eventflow.source.Measured`), and writes down what they say."""
+    """Asks the sources that can tell (`eventflow.offers.Measured`), and writes down what they say."""
 
     def __init__(self, pool: Pool, node: UUID, readings: Mapping[str, Reading]) -> None:
         self._pool = pool

@@ -18,7 +18,7 @@ import structlog
 
 from eventflow.errors import SourceUnavailable
 from eventflow.offers import DeadLetter, Mirroring
-from eventflow.sources import Reading
+from eventflow.reading import Reading
 from eventflow.store import dead_letters
 from eventflow.store.failures import is_disconnect
 from eventflow.store.pool import Pool

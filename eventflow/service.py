@@ -218,6 +218,8 @@ class Service:
                 conn, self._revisions.current.sources.keys(), self._settings.lease, self._wanted
             )
         for event in news:
+            if event.type == SourceNews.stopped:
+                continue  # whoever met it has said so, with an error
             say = log.info if event.type == SourceNews.recovered else log.warning
             where = {"source": event.data["source"], "partition": event.data["partition"]}
             say(event.type.removeprefix("eventflow.").replace(".", "_"), **where, reason=event.data["reason"])

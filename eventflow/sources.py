@@ -2,6 +2,7 @@
 
 Every owned partition is one lease row; a node claims free ones up to its share, and any that nobody has
 taken for a whole lease. A node that cannot open its source says so and lets go, so that another may try.
+A failure of one partition is met with patience for that one, a source that cannot be opened for all of it.
 What senders push has no owner: every node serves it, unless a person has paused it.
 """
 
@@ -11,19 +12,19 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, cast
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 import structlog
 
-from eventflow.context import context_of, machine_time
 from eventflow.errors import OwnershipLost, SourceError, SourceStopped, SourceUnavailable
 from eventflow.event import JSON
 from eventflow.ingest import Ingest
+from eventflow.reading import LONGEST_BACKOFF_SECONDS, LOOK_SECONDS, Reading
 from eventflow.rulefile.ruleset import SourceSpec
-from eventflow.source import Delivery, RoutedSource, Source
+from eventflow.source import RoutedSource
 from eventflow.store import health, nodes, ownership
 from eventflow.store.failures import is_disconnect
 from eventflow.store.ownership import Claim, Holding, Wanted
@@ -32,11 +33,6 @@ from eventflow.store.signals import Signal, Signals
 
 log = structlog.get_logger()
 
-LONGEST_BACKOFF_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 10.0
-"""How long a source may take to say what stands behind it."""
-LOOK_EVERY_SECONDS: Final = 5.0
-"""How often a source that is well is asked."""
 TRIED_SECONDS: Final = 0.5
 """The pause before what senders push is served again, and how long that must last to be called running."""
 PROMPT_SECONDS: Final = 0.5
@@ -48,65 +44,6 @@ class Mounts(Protocol):
 
     def mount(self, name: str, source: RoutedSource) -> None: ...
     def unmount(self, name: str) -> None: ...
-
-
-class Reading:
-    """One configured source in this process: its instance, its running partitions, its patience."""
-
-    def __init__(self, spec: SourceSpec, pool: Pool, now: Callable[[], datetime] = machine_time) -> None:
-        self.spec = spec
-        self.source: Source = spec.factory(spec.name, spec.config, context_of(spec, pool, now))
-        self.origin: str | None = None
-        self.partitions: Sequence[str] = ()
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.free_since: dict[str, float] = {}
-        self.look: asyncio.Task[None] | None = None
-        self.reported = False
-        self._look_again = 0.0
-        self._pause = 0.0
-        self._not_before = 0.0
-
-    @property
-    def owned(self) -> bool:
-        return self.source.delivery is not Delivery.pushed
-
-    def ready(self) -> bool:
-        """False while backing off after a failure."""
-        return time.monotonic() >= self._not_before
-
-    def pause_left(self) -> float:
-        """Seconds until it is ready."""
-        return max(0.0, self._not_before - time.monotonic())
-
-    def failed(self) -> None:
-        """Back off: 1 s, doubling to 30 s, with jitter; anew after 30 s in which nothing failed."""
-        now = time.monotonic()
-        well = now - self._not_before > LONGEST_BACKOFF_SECONDS
-        self._pause = 1.0 if well else min(LONGEST_BACKOFF_SECONDS, 2 * self._pause)
-        self._not_before = now + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        self._look_again = 0.0
-
-    async def ask(self) -> None:
-        """Ask what stands behind the source and which partitions it has. Raises what the source raises."""
-        async with asyncio.timeout(LOOK_SECONDS):
-            origin, partitions = await self.source.origin(), await self.source.partitions()
-        self.origin, self.partitions = origin, partitions
-        self._look_again = time.monotonic() + LOOK_EVERY_SECONDS
-
-    def due(self) -> bool:
-        """Whether it is time to ask: at first, after a failure, and now and then."""
-        return self.look is None and self.ready() and time.monotonic() >= self._look_again
-
-    def begin_to_look(self, look: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Ask in a task of its own; one at a time."""
-        self.look = asyncio.create_task(look)
-        return self.look
-
-    def end_look(self) -> None:
-        """Let go of a look that is done. Raises what it raised: that Postgres is away, and no more."""
-        if self.look is not None and self.look.done():
-            look, self.look = self.look, None
-            look.result()
 
 
 class Sources:
@@ -149,6 +86,7 @@ class Sources:
                     self._readings[name] = self._start(spec)
             await self._look_around()
             holdings = await self._holdings()
+            await self._take_back_reports(holdings)
             await self._serve_pushed(holdings)
             await self._claim_share(holdings)
 
@@ -184,6 +122,8 @@ class Sources:
                     await asyncio.gather(task, return_exceptions=True)
             elif task is None or task.done():
                 reading.tasks[""] = self._tasks.create_task(self._serve(reading))
+            elif reading.serves and row is not None and row.state == "waiting":
+                await self._say(name, "running", None)  # it is another node that cannot
 
     async def _stop(self, reading: Reading) -> None:
         if callable(reading.source):
@@ -235,8 +175,6 @@ class Sources:
         except Exception as error:
             log.exception("source_failed", source=reading.spec.name)
             await self._report(reading, f"{type(error).__name__}: {error}")
-        else:
-            await self._take_back_report(reading)
 
     async def _make_room(self, readings: Sequence[Reading]) -> None:
         """A node has joined: let go of what is above the new share."""
@@ -260,12 +198,14 @@ class Sources:
         free: list[tuple[Reading, str]] = []
         for partition in reading.partitions:
             row = holdings.get((reading.spec.name, partition))
+            if row and row.leased and row.well and row.owner != self._node:
+                reading.forgive(partition)
             if partition in reading.tasks:
                 if row and row.owner != self._node:
                     # This process was stopped past its lease, or a person has paused the source: no batch
                     # of it can commit any more.
                     reading.tasks[partition].cancel()
-            elif not reading.ready():
+            elif not reading.ready(partition):
                 if row and row.owner == self._node:
                     # Its release did not reach Postgres, and the heartbeat would keep it for ever.
                     await self._let_go(reading, partition)
@@ -299,7 +239,7 @@ class Sources:
                 log.error("source_stopped", source=claim.source, partition=claim.partition, reason=str(error))
                 await ownership.release(conn, claim, "stopped", str(error))
         for claim, _ in foreign:
-            self._readings[claim.source].failed()
+            self._readings[claim.source].failed_in(claim.partition)
         for claim in claims:
             reading = self._readings[claim.source]
             reading.free_since.pop(claim.partition, None)
@@ -313,15 +253,24 @@ class Sources:
     async def _report(self, reading: Reading, message: str) -> None:
         reading.failed()
         log.warning("source_waiting", source=reading.spec.name, reason=message)
-        await self._say(reading.spec.name, "waiting", message)
-        reading.reported = True
+        async with self._pool.acquire() as conn:
+            await ownership.report_unopened(conn, reading.spec.name, message)
+        reading.reported = message
 
-    async def _take_back_report(self, reading: Reading) -> None:
-        if reading.reported:
-            async with self._pool.acquire() as conn:
-                if await health.take_back_report(conn, reading.spec.name, self._wanted):
-                    self._signals.send(Signal.outbox)
-            reading.reported = False
+    async def _take_back_reports(self, holdings: Mapping[tuple[str, str], Holding]) -> None:
+        """Of sources that can be opened: what they said while they could not, whichever process said it."""
+        for name, reading in self._readings.items():
+            if not (reading.owned and reading.opens):
+                continue
+            row = holdings.get((name, ""))
+            if row is not None and row.report and "" not in reading.partitions:
+                async with self._pool.acquire() as conn:
+                    if await health.take_back_report(conn, name, self._wanted):
+                        self._signals.send(Signal.outbox)
+            if reading.reported is not None:
+                async with self._pool.acquire() as conn:
+                    await ownership.take_back_of_gone(conn, name, reading.partitions, reading.reported)
+                reading.reported = None
 
     # ------------------------------------------------------------------ the tasks
 
@@ -338,10 +287,10 @@ class Sources:
             bound.error("source_stopped", reason=message)
         except SourceUnavailable as error:
             message = str(error)
-            reading.failed()
+            reading.failed_in(claim.partition)
             bound.warning("source_unavailable", reason=message)
         except Exception as error:
-            reading.failed()
+            reading.failed_in(claim.partition)
             if is_disconnect(error):  # while it asked what is known; batches mend that by themselves
                 bound.warning("connection_lost", error=repr(error))
             else:
@@ -360,7 +309,7 @@ class Sources:
 
     async def _serve(self, reading: Reading) -> None:
         """Commit what senders push, for as long as the source is configured; say why where that fails."""
-        name, reason = reading.spec.name, None
+        name, reason, said = reading.spec.name, None, 0.0
         while True:
             serving = asyncio.create_task(self._ingest.run_pushed(name, reading.source))
             try:
@@ -368,14 +317,17 @@ class Sources:
                     await asyncio.wait({serving}, timeout=TRIED_SECONDS)
                 if not serving.done():
                     await self._say(name, "running", None)
-                    reason = None
+                    reading.serves, reason = True, None
                 await serving
             except Exception as error:
+                reading.serves = False
                 message = str(error) if isinstance(error, SourceError) else repr(error)
                 if message != reason:
-                    reason = message
-                    log.warning("source_failed", source=name, reason=reason)
-                    await self._say_if_possible(name, reason)
+                    log.warning("source_failed", source=name, reason=message)
+                # Now and then again: the node that could serve it, and said so, may be gone.
+                if message != reason or time.monotonic() - said > LONGEST_BACKOFF_SECONDS:
+                    reason, said = message, time.monotonic()
+                    await self._say_if_possible(name, message)
             finally:
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)

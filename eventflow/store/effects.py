@@ -80,7 +80,11 @@ WITH counted AS (
     SELECT $1, $2, $3::bigint, $4, $3::bigint / 60.0 WHERE $3::bigint > 0
     ON CONFLICT (source, partition) DO UPDATE
     SET taken = p.taken + excluded.taken,
-        last_event = greatest(p.last_event, excluded.last_event),
+        last_event = greatest(p.last_event, excluded.last_event), unread = NULL,
+        (state, message) = (
+            SELECT CASE WHEN pushed THEN 'running' ELSE p.state END, CASE WHEN NOT pushed THEN p.message END
+            FROM (SELECT p.partition = '' AND p.owner IS NULL AND p.state = 'waiting') AS t(pushed)
+        ),
         (rate, gaps, gaps_square, learnt) = (
             SELECT p.rate * exp(-least(50, t.gap / 60)) + excluded.rate,
                    CASE WHEN t.counts THEN p.gaps * t.fading + t.gap ELSE p.gaps END,
@@ -169,7 +173,8 @@ async def write(
 ) -> None:
     """Write firings, runs with their first tasks, emits, dead letters and counters of one batch.
 
-    `taken` counts the records that are new, broken ones included.
+    `taken` counts the records that are new, broken ones included. Where it is not 0 somebody reads the
+    partition: whatever another node has said of a source that all of them serve.
     """
     started = [(new_uid() if f.start else None, f) for f in decision.firings]
     runs = [(run_id, f) for run_id, f in started if run_id is not None]

@@ -1,9 +1,12 @@
 """Which source partitions are in trouble, and eventflow's own events about it: stalled, stopped, recovered.
 
 - *stopped*: a gap, or another origin behind the address; until a person lets it go on.
-- *stalled*: nobody could read it for longer than a lease, or it is silent for far longer than its usual
-  rhythm: more than ten times as long, and more than a minute, once ten intervals were learnt.
-- *recovered*, after either: a batch came in again, or it has been read for a whole lease.
+- *stalled*: nobody could read it for longer than a lease while some node tried, or it is silent for far
+  longer than its usual rhythm: more than ten times as long, and more than a minute, once ten intervals were
+  learnt. Its row tells the two apart ('stalled', 'silent'): one that was silent is well once something comes,
+  one that was not read is once it is.
+- *recovered*, after either: a batch came in again, or it has been read for a whole lease. What is pushed has
+  recovered as soon as a node serves it.
 
 The usual rhythm is the interval between two batches with events in which a random moment finds itself: the
 sum of squared intervals over the sum of intervals (the inspection paradox's mean). Other than the plain
@@ -36,33 +39,37 @@ FROM (
     SELECT source, partition FROM source_partition
     WHERE source = ANY($1::text[]) AND unread IS NOT NULL
       AND state = 'running' AND since < now() - $2::interval
+      AND (lease_until IS NULL OR lease_until > now())
     FOR NO KEY UPDATE SKIP LOCKED
 ) AS mended
 WHERE p.source = mended.source AND p.partition = mended.partition
 """
 
-# What only says that a source of several partitions cannot be opened (partition '') is told by those.
+# Nobody tries before there is a node: `tried` is since when the oldest one that is alive may have.
 CHANGED: Final[LiteralString] = """
-WITH seen AS (
+WITH alive AS (
+    SELECT min(started) AS tried FROM node WHERE lease_until > now()
+), seen AS (
     SELECT p.source, p.partition, p.state, p.trouble, p.message, p.missing, p.cursor, p.troubled,
            p.last_event, p.since, p.unread,
            CASE WHEN p.gaps > 0 AND p.learnt >= $4 THEN make_interval(secs => p.gaps_square / p.gaps) END
                AS rhythm,
-           now() - CASE WHEN p.trouble IS NULL THEN greatest(p.last_event, p.since) ELSE p.last_event END
-               AS silence
-    FROM source_partition AS p
+           now() - CASE WHEN p.trouble = 'silent' THEN p.last_event ELSE greatest(p.last_event, p.since) END
+               AS silence,
+           p.state = 'running' AND (p.lease_until IS NULL OR p.lease_until > now()) AS is_read,
+           greatest(p.unread, alive.tried) < now() - $2::interval AS long_unread
+    FROM source_partition AS p CROSS JOIN alive
     WHERE p.source = ANY($1::text[]) AND p.partition <> 'outbox' AND p.state <> 'paused'
-      AND NOT (p.partition = '' AND p.epoch = 0 AND p.state = 'waiting' AND EXISTS (
-              SELECT FROM source_partition AS other
-              WHERE other.source = p.source AND other.partition NOT IN ('', 'outbox')))
 ), judged AS (
-    SELECT *, state = 'running' AND rhythm IS NOT NULL AND silence > greatest($5 * rhythm, $3) AS silent
+    SELECT *, is_read AND rhythm IS NOT NULL AND silence > greatest($5 * rhythm, $3) AS is_silent
     FROM seen
 ), found AS (
     SELECT *,
            CASE WHEN state = 'stopped' THEN 'stopped'
-                WHEN unread < now() - $2::interval OR silent THEN coalesce(trouble, 'stalled')
-                WHEN unread IS NOT NULL THEN trouble END AS now_in
+                WHEN unread IS NOT NULL AND long_unread AND NOT is_read THEN coalesce(trouble, 'stalled')
+                WHEN unread IS NOT NULL THEN trouble
+                WHEN trouble = 'silent' AND (is_silent OR NOT is_read) THEN 'silent'
+                WHEN trouble IS NULL AND is_silent THEN 'silent' END AS now_in
     FROM judged
 )
 SELECT f.*
@@ -114,15 +121,20 @@ async def tell(
 
 TAKE_BACK: Final[LiteralString] = """
 DELETE FROM source_partition
-WHERE source = $1 AND partition = '' AND state = 'waiting' AND epoch = 0 AND version = 0 AND taken = 0
+WHERE source = $1 AND partition = '' AND owner IS NULL AND epoch = 0 AND version = 0 AND taken = 0
+  AND duplicates = 0
+  AND (state = 'waiting' OR state = 'paused' AND EXISTS (
+          SELECT FROM source_partition AS other
+          WHERE other.source = $1 AND other.partition NOT IN ('', 'outbox')))
 RETURNING source, partition, trouble, troubled, NULL::text AS now_in, NULL::bytea AS cursor
 """
 
 
 async def take_back_report(conn: Connection, source: str, wanted: Wanted) -> list[Event]:
-    """The source can be opened again: forget the row that only said why it could not.
+    """The source can be opened again, and '' is none of its partitions: forget the row that said why not.
 
-    Where that row had been told to be in trouble, this is its recovery.
+    One that is paused stays until there are others, which then say that. Where that row had been told to be
+    in trouble, this is its recovery.
     """
     async with conn.transaction():
         row = await conn.fetchrow(TAKE_BACK, source)
@@ -134,7 +146,7 @@ async def take_back_report(conn: Connection, source: str, wanted: Wanted) -> lis
 def _reason(row: Row) -> str:
     if row["now_in"] is None:
         return "it is read again" if row["trouble"] == "stopped" else "it goes on"
-    if row["now_in"] == "stalled" and row["silent"]:
+    if row["now_in"] == "silent":
         silence, rhythm = (_rounded(row[name]) for name in ("silence", "rhythm"))
         return f"nothing has come for {silence}; usually something comes every {rhythm}"
     return row["message"] or "it cannot be read"
@@ -149,7 +161,7 @@ def _since(row: Row) -> datetime:
     """When it began: the last event of a silent one, the first failure of an unreadable one."""
     if row["now_in"] == "stopped":
         return row["since"]
-    return row["last_event"] if row["silent"] else row["unread"]
+    return row["last_event"] if row["now_in"] == "silent" else row["unread"]
 
 
 def _event(row: Row, reason: str) -> Event:
@@ -163,11 +175,17 @@ def _event(row: Row, reason: str) -> Event:
     if row["now_in"] == "stopped":
         data["missing"] = None if row["missing"] is None else decode_json(row["missing"])
     if row["now_in"] is None:
-        data["was"] = row["trouble"]
+        data["was"] = _told(row["trouble"])
+    news = SourceNews[_told(row["now_in"]) or "recovered"]
     return Event(
-        source=EVENTFLOW_SOURCE, id=str(new_uid()), type=SourceNews[row["now_in"] or "recovered"].value,
+        source=EVENTFLOW_SOURCE, id=str(new_uid()), type=news.value,
         subject=row["source"], data=data, raw=encode_json(data),
     )  # fmt: skip
+
+
+def _told(trouble: str | None) -> str | None:
+    """Silence is one of the ways to be stalled."""
+    return "stalled" if trouble == "silent" else trouble
 
 
 async def _put(conn: Connection, events: Sequence[Event], wanted: Wanted) -> None:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
-from eventflow.errors import OwnershipLost, RevisionChanged
+from eventflow.errors import OwnershipLost, RevisionChanged, SourceUnavailable
 from eventflow.event import Record, encode_json
 from eventflow.source import Batch, Known, Mark, Receipt
 from eventflow.store.ownership import Claim
@@ -95,9 +95,30 @@ SELECT clock_timestamp() AS now, (SELECT coalesce(max(revision), 0) FROM ruleset
 
 
 async def check_revision(conn: Connection, revision: int) -> datetime:
-    """The guard of batches without an owner: only the rule set must still be the one they match with."""
+    """The guard of eventflow's own batches: only the rule set must still be the one they match with."""
     row = await conn.fetchrow(CHECK_REVISION)
     assert row is not None
+    if row["revision"] != revision:
+        raise RevisionChanged(f"rule set revision {row['revision']} replaced {revision}")
+    return row["now"]
+
+
+CHECK_PUSHED: Final = """
+SELECT clock_timestamp() AS now, (SELECT coalesce(max(revision), 0) FROM ruleset) AS revision,
+       EXISTS (SELECT FROM source_partition WHERE source = $1 AND partition = '' AND state = 'paused')
+           AS paused
+"""
+
+
+async def check_pushed(conn: Connection, source: str, revision: int) -> datetime:
+    """The guard of what senders push: nor may a person have paused the source.
+
+    Raises `RevisionChanged`, or `SourceUnavailable` where it is paused.
+    """
+    row = await conn.fetchrow(CHECK_PUSHED, source)
+    assert row is not None
+    if row["paused"]:
+        raise SourceUnavailable(f"source '{source}' is paused")
     if row["revision"] != revision:
         raise RevisionChanged(f"rule set revision {row['revision']} replaced {revision}")
     return row["now"]

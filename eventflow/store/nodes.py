@@ -32,9 +32,17 @@ async def peers(conn: Connection, node: UUID) -> tuple[int, datetime]:
 
 
 LEAVE: Final = """
-WITH gone AS (DELETE FROM node WHERE id = $1)
-UPDATE source_partition SET owner = NULL, lease_until = NULL, state = 'waiting', since = clock_timestamp()
-WHERE owner = $1 AND state = 'running'
+WITH gone AS (
+    DELETE FROM node WHERE id = $1
+), mine AS (
+    SELECT source, partition FROM source_partition
+    WHERE owner = $1 AND state = 'running'
+    ORDER BY source, partition
+    FOR NO KEY UPDATE
+)
+UPDATE source_partition AS p
+SET owner = NULL, lease_until = NULL, state = 'waiting', since = clock_timestamp()
+FROM mine WHERE p.source = mine.source AND p.partition = mine.partition
 """
 
 

@@ -31,7 +31,10 @@ class Claim:
 
 
 READ_OWNERS: Final = """
-SELECT source, partition, owner, state, lease_until > clock_timestamp() AS leased
+SELECT source, partition, owner, state, coalesce(lease_until > clock_timestamp(), false) AS leased,
+       owner IS NOT NULL AND unread IS NULL AS well,
+       partition = '' AND state IN ('waiting', 'paused') AND epoch = 0 AND version = 0 AND taken = 0
+           AND duplicates = 0 AS report
 FROM source_partition
 WHERE source = ANY($1::text[])
 """
@@ -39,19 +42,25 @@ WHERE source = ANY($1::text[])
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A partition's row as ownership sees it. `leased`: its owner's lease still runs."""
+    """A partition's row as ownership sees it.
+
+    `leased`: its owner's lease still runs; `well`: its owner can read it. `report`: of a source without
+    partitions yet, a row that only says why.
+    """
 
     source: str
     partition: str
     owner: UUID | None
     state: str
     leased: bool
+    well: bool
+    report: bool
 
 
 async def holdings(conn: Connection, sources: Sequence[str]) -> list[Holding]:
     """The partitions of these sources that have a row, in no order."""
     rows = await conn.fetch(READ_OWNERS, sources)
-    return [Holding(r["source"], r["partition"], r["owner"], r["state"], bool(r["leased"])) for r in rows]
+    return [Holding(**dict(row.items())) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +93,34 @@ JOIN pg_stat_activity AS a ON a.application_name = 'eventflow ' || p.owner::text
 WHERE p.owner <> $3 AND p.lease_until <= clock_timestamp()
 """
 
+KNOW_SOURCES: Final = """
+INSERT INTO source_pause (source) SELECT DISTINCT s FROM unnest($1::text[]) AS s ORDER BY s
+ON CONFLICT DO NOTHING
+"""
+
+# A row that is new is paused where its source is; one that is there says itself what it is. The lock is
+# waited for, and what was committed meanwhile is seen in the locked row: see store/pauses.py.
 CLAIM: Final = """
-INSERT INTO source_partition AS p (source, partition, owner, epoch, lease_until, origin, state)
-SELECT t.source, t.partition, $4, 1, clock_timestamp() + $5::interval, t.origin, 'running'
+WITH known AS (
+    SELECT source, since IS NOT NULL AS paused FROM source_pause
+    WHERE source = ANY($1::text[])
+    ORDER BY source
+    FOR SHARE
+)
+INSERT INTO source_partition AS p (source, partition, owner, epoch, lease_until, origin, state, message)
+SELECT t.source, t.partition, CASE WHEN NOT k.paused THEN $4::uuid END, CASE WHEN k.paused THEN 0 ELSE 1 END,
+       CASE WHEN NOT k.paused THEN clock_timestamp() + $5::interval END, t.origin,
+       CASE WHEN k.paused THEN 'paused' ELSE 'running' END, CASE WHEN k.paused THEN 'paused by a person' END
 FROM unnest($1::text[], $2::text[], $3::text[]) AS t(source, partition, origin)
+JOIN known AS k USING (source)
 ORDER BY t.source, t.partition
 ON CONFLICT (source, partition) DO UPDATE
-SET owner = excluded.owner, epoch = p.epoch + 1, lease_until = excluded.lease_until,
+SET owner = $4::uuid, epoch = p.epoch + 1, lease_until = clock_timestamp() + $5::interval,
     origin = coalesce(p.origin, excluded.origin), state = 'running', message = NULL, missing = NULL,
     since = clock_timestamp()
-WHERE (p.owner IS NULL OR p.owner = excluded.owner OR p.lease_until <= clock_timestamp())
+WHERE (p.owner IS NULL OR p.owner = $4::uuid OR p.lease_until <= clock_timestamp())
   AND p.state IN ('waiting', 'running')
-RETURNING p.source, p.partition, p.epoch, p.version, p.cursor, p.batch_id, p.origin
+RETURNING p.source, p.partition, p.epoch, p.version, p.cursor, p.batch_id, p.origin, p.state
 """
 
 
@@ -105,15 +130,19 @@ async def claim_all(
     """Own these partitions for `lease`, without those that another node owns or a person holds back.
 
     A stopped process (SIGSTOP in mid-transaction) still holds row locks that no server timeout ends
-    during COPY, so the backends of expired owners are ended first. Rows are locked in one order. The second
+    during COPY, so the backends of expired owners are ended first. Rows are locked in one order. What is new
+    of a source that is paused has a row afterwards, which is paused as well. The second
     list holds those behind which another origin stands than the one that their position belongs to.
     """
     columns = [one.source for one in wanted], [one.partition for one in wanted]
     origins = {(one.source, one.partition): one.origin for one in wanted}
     await conn.execute(END_BACKENDS_OF_EXPIRED, *columns, node)
+    await conn.execute(KNOW_SOURCES, columns[0])
     claims: list[Claim] = []
     foreign: list[tuple[Claim, SourceStopped]] = []
     for row in await conn.fetch(CLAIM, *columns, list(origins.values()), node, lease):
+        if row["state"] == "paused":
+            continue
         cursor = None if row["cursor"] is None else decode_json(row["cursor"])
         claim = Claim(
             row["source"], row["partition"], node, row["epoch"], row["version"], cursor, row["batch_id"]
@@ -188,14 +217,64 @@ INSERT INTO source_partition AS p (source, partition, state, message, unread)
 VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NOT NULL THEN clock_timestamp() END)
 ON CONFLICT (source, partition) DO UPDATE
 SET state = excluded.state, message = excluded.message, since = clock_timestamp(),
-    unread = CASE WHEN $4::text IS NULL THEN p.unread ELSE coalesce(p.unread, excluded.unread) END
+    unread = CASE WHEN $4::text IS NOT NULL THEN coalesce(p.unread, excluded.unread) END
 WHERE p.owner IS NULL AND p.state IN ('waiting', 'running')
 """
 
 
 async def report(conn: Connection, source: str, partition: str, state: str, message: str | None) -> None:
-    """Say in `sources` why nobody reads the partition; says nothing over an owner or a person."""
+    """Say in `sources` how it is with a partition that has no owner, and why (None: it is well).
+
+    Says nothing over an owner or a person.
+    """
     await conn.execute(REPORT, source, partition, state, message)
+
+
+# Rows that somebody holds are being read, whatever this node thinks.
+REPORT_UNOPENED: Final = """
+WITH unread AS (
+    SELECT source, partition FROM source_partition
+    WHERE source = $1 AND partition <> 'outbox'
+      AND (state = 'waiting' OR state = 'running' AND lease_until <= clock_timestamp())
+    FOR NO KEY UPDATE SKIP LOCKED
+), said AS (
+    UPDATE source_partition AS p
+    SET message = $2, unread = coalesce(p.unread, p.lease_until, clock_timestamp())
+    FROM unread AS u WHERE p.source = u.source AND p.partition = u.partition
+)
+INSERT INTO source_partition (source, partition, message, unread)
+SELECT $1, '', $2, clock_timestamp()
+WHERE NOT EXISTS (SELECT FROM source_partition WHERE source = $1 AND partition <> 'outbox')
+ON CONFLICT DO NOTHING
+"""
+
+
+async def report_unopened(conn: Connection, source: str, message: str) -> None:
+    """The source cannot be opened: say so of every partition that nobody reads, and since when.
+
+    Of a source that has none yet a row '' says it, until `health.take_back_report`.
+    """
+    await conn.execute(REPORT_UNOPENED, source, message)
+
+
+TAKE_BACK_OF_GONE: Final = """
+UPDATE source_partition AS p SET message = NULL, unread = NULL
+FROM (
+    SELECT source, partition FROM source_partition
+    WHERE source = $1 AND partition <> ALL($2::text[]) AND partition <> 'outbox'
+      AND state = 'waiting' AND message = $3
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS gone
+WHERE p.source = gone.source AND p.partition = gone.partition
+"""
+
+
+async def take_back_of_gone(conn: Connection, source: str, partitions: Sequence[str], message: str) -> None:
+    """The source can be opened again: what was said for that of partitions that it has no more is not true.
+
+    Of those it has, whoever claims them says that.
+    """
+    await conn.execute(TAKE_BACK_OF_GONE, source, list(partitions), message)
 
 
 LET_GO: Final = """

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from connectors.file import FileSource
+from eventflow.context import context_of
 from eventflow.errors import OwnershipLost
 from eventflow.event import new_uid
 from eventflow.ingest import Ingest
 from eventflow.revisions import Revisions
 from eventflow.rulefile.connectors import find_connectors
-from eventflow.sources import context_of
 from eventflow.store import ownership, rulesets
 from eventflow.store.pool import Pool
 from eventflow.store.signals import Signals

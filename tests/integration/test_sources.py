@@ -13,15 +13,17 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
+from eventflow import reading as readings
 from eventflow import sources
 from eventflow.api.app import App
 from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, new_uid
 from eventflow.ingest import Ingest
+from eventflow.reading import Patience, Reading
 from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import SourceSpec
 from eventflow.source import Batch, Delivery, Receipt, SourceContext
-from eventflow.sources import Reading, Sources
+from eventflow.sources import Sources
 from eventflow.store import nodes, ownership, pauses
 from eventflow.store.pool import Pool
 from eventflow.store.signals import Signals
@@ -154,7 +156,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(sources, "time", clock)
+    for module in (sources, readings):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(random, "uniform", lambda _low, _high: 1.0)
     return clock
 
@@ -187,7 +190,7 @@ async def rows(pool: Pool) -> dict[tuple[str, str], Any]:
 async def test_a_source_that_hangs_or_has_a_bug_holds_up_no_other(
     bad: type[Waiting], reading_of: Any, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(readings, "LOOK_SECONDS", 0.1)
     async with reading_of(spec("bad", bad), spec("good", Waiting)) as (made, specs):
         async with asyncio.timeout(10):
             await made.reconcile(specs)
@@ -207,16 +210,16 @@ async def test_a_source_that_fails_while_it_is_read_backs_off(reading_of: Any, c
         assert 5 <= reading.source.begun <= 7  # type: ignore[attr-defined]
 
 
-def test_backing_off_never_ends_and_begins_anew_after_it_went_well(pool: Pool, clock: Clock) -> None:
-    reading = Reading(spec("bad", Failing), pool)
+def test_backing_off_never_ends_and_begins_anew_after_it_went_well(clock: Clock) -> None:
+    patience = Patience()
     for _ in range(5_000):
-        reading.failed()
+        patience.failed()
         clock.now += 30
-        assert reading.ready()
+        assert patience.over()
     clock.now += 31
-    reading.failed()
+    patience.failed()
     clock.now += 1
-    assert reading.ready()
+    assert patience.over()
 
 
 async def test_the_reason_why_it_cannot_be_opened_goes_when_it_can(
@@ -229,6 +232,115 @@ async def test_the_reason_why_it_cannot_be_opened_goes_when_it_can(
         clock.now += 1
         await made.reconcile(specs)
         assert list(await rows(pool)) == [("late", "0")]
+
+
+async def test_a_report_of_a_process_that_is_gone_is_taken_back(reading_of: Any, pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await ownership.report_unopened(conn, "late", "broker away")
+        await conn.execute("UPDATE source_partition SET trouble = 'stalled', troubled = now()")
+        await pauses.pause(conn, "late")
+        await pauses.resume(conn, "late")
+    async with reading_of(spec("late", Waiting)) as (made, specs):
+        await made.reconcile(specs)
+        await made.reconcile(specs)
+        assert list(await rows(pool)) == [("late", "0")]
+
+
+async def test_a_source_that_is_paused_while_it_is_away_is_not_read_when_it_comes_back(
+    reading_of: Any, pool: Pool, clock: Clock
+) -> None:
+    async with reading_of(spec("late", Absent)) as (made, specs):
+        await made.reconcile(specs)
+        async with pool.acquire() as conn:
+            await pauses.pause(conn, "late")
+        made._readings["late"].source.there = True
+        for _ in range(3):
+            clock.now += 1
+            await made.reconcile(specs)
+        found = await rows(pool)
+        assert {name: row["state"] for name, row in found.items()} == {("late", "0"): "paused"}
+        assert made._readings["late"].source.begun == 0
+        async with pool.acquire() as conn:
+            assert await pauses.held(conn, "late")
+            await pauses.resume(conn, "late")
+        await made.reconcile(specs)
+        assert (await rows(pool))["late", "0"]["state"] == "running"
+
+
+async def test_what_was_only_reported_cannot_go_on_elsewhere(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await ownership.report_unopened(conn, "late", "broker away")
+        await pauses.pause(conn, "late")
+        assert await pauses.held(conn, "late") == []
+
+
+async def test_partitions_wait_while_their_system_is_away_and_say_why(
+    reading_of: Any, pool: Pool, clock: Clock
+) -> None:
+    async with pool.acquire() as conn:
+        for partition in ("0", "gone"):
+            claim = await ownership.claim(conn, "late", partition, new_uid(), timedelta(seconds=30), None)
+            assert claim is not None
+            await ownership.release(conn, claim)
+    async with reading_of(spec("late", Absent)) as (made, specs):
+        await made.reconcile(specs)
+        found = await rows(pool)
+        assert {row["message"] for row in found.values()} == {"no such folder"}
+        assert all(row["unread"] for row in found.values())
+        made._readings["late"].source.there = True
+        clock.now += 1
+        await made.reconcile(specs)
+        found = await rows(pool)
+        assert (found["late", "0"]["state"], found["late", "0"]["message"]) == ("running", None)
+        assert (found["late", "gone"]["message"], found["late", "gone"]["unread"]) == (None, None)
+
+
+class OneFails(Dozen):
+    """Partition 00 cannot be read."""
+
+    async def batches(self, partition: str, cursor: JSON) -> AsyncGenerator[Batch]:
+        if partition == "00":
+            raise SourceUnavailable("leader away")
+        await asyncio.Event().wait()
+        yield Batch([])
+
+
+async def test_a_partition_that_cannot_be_read_does_not_keep_this_node_from_others(
+    reading_of: Any, pool: Pool, clock: Clock
+) -> None:
+    """Another node dies while one partition is backed off here: the rest is taken over all the same."""
+    other, lease = new_uid(), timedelta(seconds=30)
+    async with pool.acquire() as conn:
+        await ownership.claim(conn, "many", "07", other, lease, None)
+    async with reading_of(spec("many", OneFails)) as (made, specs):
+        await made.reconcile(specs)
+        reading: Reading = made._readings["many"]
+        assert len(reading.tasks) == 11
+        await asyncio.wait({reading.tasks["00"]})
+        async with pool.acquire() as conn:
+            await nodes.leave(conn, other)
+        await made.reconcile(specs)
+        found = await rows(pool)
+        assert found["many", "07"]["owner"] is not None
+        assert found["many", "00"]["owner"] is None
+
+
+async def test_what_another_node_reads_well_is_not_backed_off_any_more(
+    reading_of: Any, pool: Pool, clock: Clock
+) -> None:
+    other, lease = new_uid(), timedelta(seconds=30)
+    async with reading_of(spec("bad", Failing)) as (made, specs):
+        await made.reconcile(specs)
+        reading: Reading = made._readings["bad"]
+        await asyncio.gather(*reading.tasks.values())
+        async with pool.acquire() as conn:
+            await ownership.claim(conn, "bad", "0", other, lease, None)
+        await made.reconcile(specs)
+        assert not reading.ready("0"), "it is tried there, no more"
+        async with pool.acquire() as conn:
+            await conn.execute("UPDATE source_partition SET unread = NULL")
+        await made.reconcile(specs)
+        assert reading.ready("0")
 
 
 async def test_what_could_not_be_released_is_let_go(
@@ -263,7 +375,7 @@ async def test_a_source_that_hangs_does_not_hold_up_later_claims(reading_of: Any
         began = loop.time()
         for _ in range(3):
             await made.reconcile(specs)
-        assert loop.time() - began < sources.LOOK_SECONDS / 2
+        assert loop.time() - began < readings.LOOK_SECONDS / 2
         assert (await rows(pool))["good", "0"]["owner"] is not None
 
 
@@ -365,6 +477,19 @@ async def test_what_is_pushed_says_why_it_cannot_be_served(
             while await state() != ("running", None):
                 await asyncio.sleep(0.01)
     assert capsys.readouterr().out.count("source_failed") == 1
+
+
+async def test_a_node_that_serves_what_is_pushed_says_so_over_one_that_cannot(
+    reading_of: Any, pool: Pool
+) -> None:
+    async with reading_of(spec("hook", Pushed)) as (made, specs):
+        await made.reconcile(specs)
+        await until(lambda: made._readings["hook"].serves)
+        async with pool.acquire() as conn:
+            await ownership.report(conn, "hook", "", "waiting", "secret K is not set")
+        await made.reconcile(specs)
+        row = (await rows(pool))["hook", ""]
+        assert (row["state"], row["message"], row["unread"]) == ("running", None, None)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from eventflow.errors import SourceUnavailable
 from eventflow.event import JSON, Event, encode_json, new_uid
 from eventflow.ingest import Ingest, Work
 from eventflow.measure import Measure
@@ -18,7 +19,7 @@ from eventflow.offers import Progress
 from eventflow.revisions import Revisions
 from eventflow.rulefile.load import load
 from eventflow.source import Batch
-from eventflow.store import effects, health, ownership, pauses
+from eventflow.store import effects, health, nodes, ownership, pauses
 from eventflow.store.ownership import Claim
 from eventflow.store.pool import Pool
 from eventflow.store.signals import Signals
@@ -243,11 +244,115 @@ async def test_a_source_that_cannot_be_opened_at_all_stalls_and_recovers(line: L
 
 
 async def test_partitions_speak_for_a_source_that_has_some(line: Line) -> None:
-    await line.release(await line.claim(), "waiting", "broker away")
+    await line.release(await line.claim(), "waiting", None)
     async with line.pool.acquire() as conn:
-        await ownership.report(conn, "lines", "", "waiting", "broker away")
-    await line.past(31)
-    assert [event.data["partition"] for event in await line.tell()] == ["0"]
+        await ownership.report_unopened(conn, "lines", "broker away")
+    assert (await line.row())["state"] == "waiting"
+    await line.past(20)
+    async with line.pool.acquire() as conn:
+        await ownership.report_unopened(conn, "lines", "broker still away")
+    await line.past(20)
+    (event,) = await line.tell()
+    assert (event.data["partition"], event.data["reason"]) == ("0", "broker still away")
+
+
+async def test_what_is_read_by_another_node_is_not_told_to_be_away(line: Line) -> None:
+    await line.claim()
+    async with line.pool.acquire() as conn:
+        await ownership.report_unopened(conn, "lines", "secret K is not set")
+        assert await conn.fetchval("SELECT count(*) FROM source_partition WHERE unread IS NOT NULL") == 0
+
+
+async def test_an_owner_that_died_while_its_system_was_away_is_told(line: Line) -> None:
+    """Nobody released it, and nobody can open it: it counts from the end of its lease."""
+    await line.claim()
+    await line.past(61, "lease_until, since")
+    async with line.pool.acquire() as conn:
+        await ownership.report_unopened(conn, "lines", "broker away")
+        await nodes.beat(conn, new_uid(), "another", LEASE)
+        await conn.execute("UPDATE node SET started = now() - interval '1 hour'")
+    assert (await line.row())["message"] == "broker away"
+    (event,) = await line.tell()
+    assert (event.type, event.data["reason"]) == (STALLED, "broker away")
+
+
+async def test_it_counts_only_while_a_node_tries(line: Line) -> None:
+    await line.release(await line.claim(), "waiting", "secret K is not set")
+    await line.past(3600)
+    async with line.pool.acquire() as conn:
+        await nodes.beat(conn, line.node, "young", LEASE)
+    assert await line.tell() == []
+    claim = await line.claim()
+    await line.execute("UPDATE node SET started = started - interval '31 s'")
+    assert await line.tell() == [], "it is being read"
+    await line.release(claim, "waiting", "broker away")
+    (event,) = await line.tell()
+    assert (event.type, event.data["reason"]) == (STALLED, "broker away")
+
+
+async def test_what_went_long_without_events_recovers_by_being_read(line: Line) -> None:
+    claim = await line.claim()
+    await line.rhythm(claim, [1] * 12)
+    await line.release(claim, "stopped", "gone")
+    assert [event.type for event in await line.tell()] == [STOPPED]
+    await line.past(3600)
+    async with line.pool.acquire() as conn:
+        await pauses.resume(conn, "lines")
+    await line.claim()
+    assert await line.tell() == []
+    await line.past(31, "since")
+    (event,) = await line.tell()
+    assert (event.type, event.data["was"]) == (RECOVERED, "stopped")
+
+
+async def test_silence_does_not_end_by_a_change_of_owner(line: Line) -> None:
+    claim = await line.claim()
+    await line.rhythm(claim, [1] * 12)
+    await line.past(3600)
+    (event,) = await line.tell()
+    assert event.type == STALLED
+    await line.release(claim, "waiting", None)
+    assert await line.tell() == []
+    again = await line.claim()
+    await line.past(31, "since")
+    assert await line.tell() == []
+    await line.take(again, 99)
+    (event,) = await line.tell()
+    assert (event.type, event.data["was"]) == (RECOVERED, "stalled")
+
+
+async def test_one_node_that_cannot_serve_what_is_pushed_does_not_speak_for_all(line: Line) -> None:
+    async def push(number: int) -> None:
+        await line.ingest._commit(Work("lines", "", Batch([Event("lines", f"{number}", "t", 1, b"1")])))
+
+    async with line.pool.acquire() as conn:
+        await ownership.report(conn, "lines", "", "waiting", "secret K is not set")
+        await push(1)
+        (row,) = await conn.fetch("SELECT state, message, unread FROM source_partition")
+    assert (row["state"], row["message"], row["unread"]) == ("running", None, None)
+
+
+async def test_what_is_pushed_has_recovered_as_soon_as_it_is_served(line: Line) -> None:
+    async with line.pool.acquire() as conn:
+        await nodes.beat(conn, line.node, "a node", LEASE)
+        await conn.execute("UPDATE node SET started = now() - interval '1 hour'")
+        await ownership.report(conn, "lines", "", "waiting", "secret K is not set")
+        await line.past(31)
+        assert [event.type for event in await line.tell()] == [STALLED]
+        await ownership.report(conn, "lines", "", "running", None)
+        (row,) = await views.sources(conn)
+        assert (row["state"], row["message"]) == ("running", None)
+        assert [event.type for event in await line.tell()] == [RECOVERED]
+        (row,) = await views.sources(conn)
+    assert row["stalled"] is None
+
+
+async def test_what_is_pushed_to_a_paused_source_is_refused_at_once(line: Line) -> None:
+    async with line.pool.acquire() as conn:
+        assert await pauses.pause(conn, "lines") == 1, "before it was ever opened"
+        with pytest.raises(SourceUnavailable, match="is paused"):
+            await line.ingest._commit(Work("lines", "", Batch([Event("lines", "1", "t", 1, b"1")])))
+        assert await conn.fetchval("SELECT count(*) FROM event") == 0
 
 
 class Measurable:

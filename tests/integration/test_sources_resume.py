@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from eventflow.ingest import Ingest, Work
 from eventflow.offers import Resumption
 from eventflow.revisions import Revisions
 from eventflow.source import Batch
-from eventflow.store import ownership, pauses
+from eventflow.store import nodes, ownership, pauses
 from eventflow.store.ownership import Claim, Wanted
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.signals import Signals
@@ -26,7 +28,7 @@ LEASE = timedelta(seconds=30)
 NODE = new_uid()
 
 
-GONE = {"from": 5, "to": 9}
+GONE: JSON = {"from": 5, "to": 9}
 
 
 async def stopped(
@@ -88,6 +90,88 @@ async def test_where_it_goes_back_the_range_that_it_stopped_at_is_written_down(p
         (gap,) = await views.gaps(conn)
         assert gap["missing"] == GONE
         assert (gap["reason"], gap["after"]) == ("5 to 9 are gone", "3")
+
+
+async def test_a_pause_does_not_hide_why_it_has_stopped(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await stopped(conn, "0")
+        assert await ownership.claim(conn, "log", "1", NODE, LEASE, None)
+        assert await pauses.pause(conn, "log") == 1
+        assert await pauses.pause(conn, "log") == 0
+        rows = {row["partition"]: row for row in await views.sources(conn)}
+        assert {name: row["state"] for name, row in rows.items()} == {"0": "stopped", "1": "paused"}
+        assert rows["0"]["message"] == "5 to 9 are gone"
+        assert rows["0"]["missing"] == GONE
+
+
+async def states(conn: Connection) -> dict[str, str]:
+    return {r["partition"]: r["state"] for r in await conn.fetch("SELECT * FROM source_partition")}
+
+
+async def test_partitions_that_appear_while_it_is_paused_are_paused(pool: Pool) -> None:
+    wanted = [Wanted("log", one, None) for one in ("0", "1", "2")]
+    async with pool.acquire() as conn:
+        assert await ownership.claim(conn, "log", "0", NODE, LEASE, None)
+        await pauses.pause(conn, "log")
+        assert await ownership.claim_all(conn, wanted[:2], NODE, LEASE) == ([], [])
+        assert await states(conn) == {"0": "paused", "1": "paused"}
+        assert await pauses.resume(conn, "log", "0") == 1
+        claims, _ = await ownership.claim_all(conn, wanted, NODE, LEASE)
+        assert [claim.partition for claim in claims] == ["0"]
+        assert await states(conn) == {"0": "running", "1": "paused", "2": "paused"}
+        moves = [(one, Resumption(3, None)) for one in await pauses.held(conn, "log")]
+        await pauses.resume_at(conn, "log", moves, "me@here")
+        claims, _ = await ownership.claim_all(conn, [*wanted, Wanted("log", "3", None)], NODE, LEASE)
+    assert sorted(claim.partition for claim in claims) == ["0", "1", "2", "3"]
+
+
+async def test_a_claim_under_way_and_a_pause_wait_for_each_other(pool: Pool) -> None:
+    """A claim that has begun is paused as well; one that waits for the pause sees it."""
+    async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+        claiming = one.transaction()
+        await claiming.start()
+        assert await ownership.claim(one, "log", "0", NODE, LEASE, None)
+        pausing = asyncio.create_task(pauses.pause(two, "log"))
+        await until_blocked(three, 1)
+        await claiming.commit()
+        assert await pausing == 1
+        assert await states(three) == {"0": "paused"}
+        await pauses.resume(two, "log")
+        pause = two.transaction()
+        await pause.start()
+        await pauses.pause(two, "log")
+        late = asyncio.create_task(ownership.claim(one, "log", "1", NODE, LEASE, None))
+        await until_blocked(three, 1)
+        await pause.commit()
+        assert await late is None
+        assert await states(three) == {"0": "paused", "1": "paused"}
+
+
+async def leave(conn: Connection, _source: str) -> None:
+    await nodes.leave(conn, NODE)
+
+
+@pytest.mark.parametrize("change", [pauses.pause, pauses.resume, leave])
+async def test_partitions_are_locked_in_the_order_in_which_claims_lock_them(pool: Pool, change: Any) -> None:
+    async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+        for partition in ("b", "a"):  # as they lie in the table
+            await ownership.claim(one, "log", partition, NODE, LEASE, None)
+        if change is pauses.resume:
+            await pauses.pause(one, "log")
+        async with one.transaction():
+            await one.execute("SELECT FROM source_partition WHERE partition = 'a' FOR NO KEY UPDATE")
+            changing = asyncio.create_task(change(two, "log"))
+            await until_blocked(three, 1)
+            await three.execute("SELECT FROM source_partition WHERE partition = 'b' FOR NO KEY UPDATE NOWAIT")
+        await changing
+
+
+async def until_blocked(conn: Connection, number: int) -> None:
+    """So many backends wait for another."""
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+    async with asyncio.timeout(10):
+        while await conn.fetchval(statement) != number:
+            await asyncio.sleep(0.005)
 
 
 async def test_all_go_on_or_none(pool: Pool) -> None:

@@ -21,10 +21,10 @@ from connectors.webhook import WebhookSource, keys, waiting
 from connectors.webhook.config import WebhookConfig
 from eventflow.api.app import App
 from eventflow.api.server import HttpServer, serve_http
+from eventflow.context import machine_time
 from eventflow.errors import SourceUnavailable
 from eventflow.event import Broken, Event, new_uid
 from eventflow.source import Batch, Receipt, SourceContext
-from eventflow.sources import machine_time
 from tests.http_sender import Answer, Sender, get, post, wire
 
 SECRET = "s3cret"

@@ -45,7 +45,7 @@ CREATE TABLE source_partition (
     missing     bytea,                   -- JSON: the range that is gone, of one that has stopped at a gap
     since       timestamptz NOT NULL DEFAULT clock_timestamp(),  -- of the state; also of a claim anew
     unread      timestamptz,             -- since when it could not be read; null again with its next batch
-    trouble     text CHECK (trouble IN ('stalled', 'stopped')),  -- what was last told of it, see store/health.py
+    trouble     text CHECK (trouble IN ('stalled', 'silent', 'stopped')),  -- what was last told, see store/health.py
     troubled    timestamptz,
     reason      text,
     taken       bigint NOT NULL DEFAULT 0,
@@ -64,6 +64,13 @@ CREATE TABLE source_beginning (
     source     text PRIMARY KEY,
     partitions text[] NOT NULL,
     at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Which sources a person holds back: `since` is null where nobody does. One row per source, which every claim
+-- locks shared and every pause for itself, so that a partition which appears meanwhile is paused as well.
+CREATE TABLE source_pause (
+    source text PRIMARY KEY,
+    since  timestamptz
 );
 
 -- How far behind its system a partition is, as its owner last measured it. A table of its own, so that

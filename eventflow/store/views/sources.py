@@ -38,17 +38,17 @@ SELECT p.source, p.partition, p.now_in AS state,
        now() - p.last_event AS silence,
        CASE WHEN p.gaps > 0 THEN make_interval(secs => p.gaps_square / p.gaps) END AS rhythm,
        p.taken, p.duplicates,
-       CASE WHEN p.trouble = 'stalled' THEN p.troubled END AS stalled,
+       CASE WHEN p.trouble IN ('stalled', 'silent') THEN p.troubled END AS stalled,
        p.origin, p.missing, g.note, g.at AS measured,
-       CASE WHEN p.lapsed
+       CASE WHEN p.lapsed AND (p.message IS NULL OR alive.names IS NULL)
             THEN 'node ' || coalesce(n.name, p.owner::text) || ' has not renewed its lease since '
                  || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
                  || CASE WHEN alive.names IS NULL THEN '; no node serves it, `eventflow serve` does'
                          ELSE '; the next node that is free takes over' END
             WHEN alive.names IS NULL AND p.state IN ('waiting', 'running')
             THEN 'no node serves it; `eventflow serve` does'
-            WHEN p.message IS NOT NULL THEN p.message
-            WHEN p.trouble = 'stalled' THEN p.reason END AS message
+            WHEN p.message IS NOT NULL AND p.now_in <> 'running' THEN p.message
+            WHEN p.trouble = 'silent' THEN p.reason END AS message
 FROM seen AS p
 CROSS JOIN alive
 LEFT JOIN node AS n ON n.id = p.owner
