@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from eventflow.event import JSON, Record
+from eventflow.event import JSON
 from eventflow.source import Batch
 
 __all__ = [
@@ -26,23 +26,11 @@ __all__ = [
     "Preparing",
     "Progress",
     "Repeating",
-    "Rereading",
     "Resumable",
     "Resumption",
     "Sends",
     "Spelling",
 ]
-
-
-class Rereading(Protocol):
-    """A source that can make its record again from the bytes that were kept: for replays and `explain`.
-
-    Optional. Without it stored bytes are read as JSON.
-    """
-
-    def reread(self, raw: bytes, meta: Mapping[str, JSON]) -> Record:
-        """The record of `raw`, which may have been edited since it arrived with this `meta`. No I/O."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from eventflow.context import context_of
 from eventflow.errors import Undecodable
 from eventflow.event import JSON, Broken, Event, Record, decode_json, encode_json
 from eventflow.matching.effects import Taken
-from eventflow.offers import Rereading
 from eventflow.revisions import Revisions
 from eventflow.rulefile.ruleset import RuleSet
-from eventflow.source import Source
+from eventflow.source import Rereading, Source
 from eventflow.store.effects import Attributes, decode_attributes
 from eventflow.store.pool import Connection, Pool
 from eventflow.store.views import causes

@@ -36,6 +36,7 @@ __all__ = [
     "Mark",
     "Predicate",
     "Receipt",
+    "Rereading",
     "RoutedSource",
     "Size",
     "Source",
@@ -181,3 +182,14 @@ class RoutedSource(Protocol):
     """A source that also serves HTTP at `/hooks/NAME`: a bare ASGI application, mounted by the API."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Rereading(Protocol):
+    """A source that can make its record again from the bytes that were kept: for replays and `explain`.
+
+    Optional. Without it stored bytes are read as JSON.
+    """
+
+    def reread(self, raw: bytes, meta: Mapping[str, JSON]) -> Record:
+        """The record of `raw`, which may have been edited since it arrived with this `meta`. No I/O."""
+        ...

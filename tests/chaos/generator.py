@@ -26,7 +26,7 @@ class Load:
     lines: float = 15
     orders: float = 5
     changes: float = 5
-    visits: float = 2
+    visits: float = 6
     backlog: int = 400
     """Runs that may be open before the sender waits: a slow machine sends less instead of failing."""
 

@@ -280,6 +280,7 @@ def summary(verdict: Verdict) -> str:
     return "\n".join([
         f"faults    {kinds.total()}: {faults_by_kind}",
         f"sent      {verdict.sent} steps; events: {events}",
+        f"counted   {verdict.seen.counted} of {verdict.seen.visits} rows, {len(verdict.seen.ticks)} ticks",
         f"runs      {runs.total()}, {rescued} tasks rescued, {letters} dead letters",
         f"result    {lost} lost, {doubled} doubled, {recovery}",
     ])  # fmt: skip

@@ -23,7 +23,8 @@ from tests.chaos.sink import Sink
 from tests.chaos.topic import Topic
 from tests.chaos.truth import Hook, Line, Put, Removed, Stalled, Touched, TruthFile
 
-STREAMS = ("files", "hooks", "lines", "orders", "changes", "east", "west")
+VISITORS = ("east", "west", "north")
+STREAMS = ("files", "hooks", "lines", "orders", "changes", *VISITORS)
 SECRET = "the kill run's secret"
 QUIET = 2.0
 """The quiet time of the watched folder in `rules/chaos.yaml`, in seconds."""
@@ -80,22 +81,26 @@ class Sender:
             streams.create_task(self._lines())
             streams.create_task(self._topic.run(partial(self._pause, "orders", self._load.orders)))
             streams.create_task(self._shop.run(partial(self._pause, "changes", self._load.changes)))
-            for name in ("east", "west"):
-                streams.create_task(self._shop.visit(name, partial(self._pause, name, self._load.visits)))
+            for name in VISITORS:
+                pause = partial(self._pause, name, self._load.visits, runs=False)
+                streams.create_task(self._shop.visit(name, pause))
 
     @property
     def expected(self) -> int:
         """How many runs what has been sent asks for, as far as the senders were told."""
         return self.asked + self._topic.sent + self._shop.sent
 
-    async def _pause(self, name: str, rate: float) -> bool:
-        """The gap before the next plan of a stream; False when it is time to stop."""
+    async def _pause(self, name: str, rate: float, *, runs: bool = True) -> bool:
+        """The gap before the next plan of a stream; False when it is time to stop.
+
+        `runs`: its plans ask for runs, so that it waits while too many are open.
+        """
         gap = self._pauses[name].expovariate(rate)
         while not self._stop.is_set():
             try:
                 await asyncio.wait_for(self._stop.wait(), gap)
             except TimeoutError:
-                if self.expected - len(self._sink.ended) < self._load.backlog:
+                if not runs or self.expected - len(self._sink.ended) < self._load.backlog:
                     return True
                 gap = 0.05
         return False

@@ -253,18 +253,18 @@ async def test_c7_a_transaction_larger_than_a_batch_goes_on_in_its_middle_after_
     await shop.begin(ORDERS)
     await shop.run(
         "INSERT INTO public.orders VALUES (0, 'before')",
-        "INSERT INTO public.orders SELECT n, 'x' FROM generate_series(1, 5000) AS n",
-        "INSERT INTO public.orders VALUES (5001, 'after')",
+        "INSERT INTO public.orders SELECT n, 'x' FROM generate_series(1, 9000) AS n",
+        "INSERT INTO public.orders VALUES (9001, 'after')",
     )
     taken: list[object] = []
-    while len(taken) < 5002:
+    while len(taken) < 9002:
         async with shop.reading() as reading:  # an instance for each batch: a crash after each commit
             partition, batch = await reading.next()
-            assert len(batch.records) <= 2000
+            assert len(batch.records) <= 4000
             await reading.commit(partition, batch)
             taken += batch.records
-    assert [event.data["after"]["id"] for event in events(taken)] == list(range(5002))  # type: ignore[arg-type]
-    assert len({event.id for event in events(taken)}) == 5002  # type: ignore[arg-type]
+    assert [event.data["after"]["id"] for event in events(taken)] == list(range(9002))  # type: ignore[arg-type]
+    assert len({event.id for event in events(taken)}) == 9002  # type: ignore[arg-type]
 
 
 async def test_c1_a_slot_that_went_back_repeats_and_only_what_is_new_counts(shop: Shop) -> None:
