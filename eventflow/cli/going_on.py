@@ -42,7 +42,6 @@ class GoingOn:
 async def pause_source(pool: Pool, name: str) -> int:
     """Hold the source back; how many of its partitions were not paused already. Raises `UsageError`."""
     await configured(pool, name)
-    await _opened(pool, name)
     async with pool.acquire() as conn:
         count = await pauses.pause(conn, name)
         await tell(conn, Signal.ruleset)
