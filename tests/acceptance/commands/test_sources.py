@@ -105,6 +105,7 @@ async def test_a_gap_stops_a_partition_until_a_person_passes_over_it(place: Plac
     async with place.serve(settings=settings) as served:
         await until(stopped)
         await is_told("stopped")
+        assert served.log.read_text().count("source_stopped") == 1
         row = (await rows(place))["a"]
         assert (row["state"], row["missing"], row["owner"]) == ("stopped", {"first": 2, "last": 5}, None)
         assert "had 5 lines and has 1 now" in row["message"]
