@@ -34,15 +34,16 @@ class Database:
     async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
         """The answer, or None while Postgres is away."""
         driver: Any = asyncpg
-        try:
-            async with self._one_at_a_time, asyncio.timeout(10):
-                if self._session is None or self._session.is_closed():
-                    settings = {"search_path": "eventflow", "application_name": "kill run"}
-                    self._session = await driver.connect(self._url, server_settings=settings)
-                return await question(self._session)
-        except (*AWAY, TimeoutError):
-            await self.close()
-            return None
+        async with self._one_at_a_time:
+            try:
+                async with asyncio.timeout(10):
+                    if self._session is None or self._session.is_closed():
+                        settings = {"search_path": "eventflow", "application_name": "kill run"}
+                        self._session = await driver.connect(self._url, server_settings=settings)
+                    return await question(self._session)
+            except (*AWAY, TimeoutError):
+                await self.close()  # before anybody else asks: it may be in the middle of something
+                return None
 
     async def must(self, question: Callable[[Any], Awaitable[T]]) -> T:
         """The answer; raises what stands in the way."""
